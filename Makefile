@@ -1,0 +1,50 @@
+# Two commands do everything: `make demo` and `make test`. Both set up .venv first.
+# Needs only make, Python >= 3.11 with venv, and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-long lint bench soak coverage clean help
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml .ci/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "zmqhooks needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --group test --editable .
+	$(BIN)/python .ci/mend_scripts.py $(BIN)
+	touch $@
+
+demo: $(STAMP)  ## show the whole way of a push, from hg to a script that ran
+	$(BIN)/python -m tests.demo
+
+lint: $(STAMP)  ## formatting, lint rules and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# The pure rooms, wire and journal, have to be covered wholly, each branch of them.
+test: $(STAMP) lint  ## all tests but the long kill and chaos suites
+	$(BIN)/python -m pytest -n 2 -m 'not long' \
+	  --cov=hgext_zmqhooks.wire --cov=hgext_zmqhooks.journal --cov-fail-under=100 --cov-report=term:skip-covered
+
+test-long: $(STAMP)  ## the kill and chaos suites
+	$(BIN)/python -m pytest -n 2 -m long
+
+bench: $(STAMP)  ## what a push costs, with and without us: by hand, prints tables
+	PYTHONPATH=tests $(BIN)/python -m bench.push_cost
+
+SECONDS ?= 60
+SEED ?= 1
+soak: $(STAMP)  ## kill and stop everything at random, SECONDS long, with SEED: by hand, prints a table
+	PYTHONPATH=tests $(BIN)/python -m fault.soak --seconds $(SECONDS) --seed $(SEED)
+
+coverage: $(STAMP)  ## branch coverage of everything, processes included: by hand
+	$(BIN)/python -m pytest -n 2 -m 'not long' --cov --cov-config=.ci/coverage.ini --cov-report=term:skip-covered
+
+clean:  ## forget the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -1,0 +1,307 @@
+"""`hg events`: what the journal holds, whether it is sound, and whether this host is set up.
+
+Listing and checking need no key and write nothing. `--verify` takes the store lock if it may, so
+that journal and changelog do not move while they are compared.
+"""
+
+from mercurial import cmdutil, encoding, error, registrar, scmutil
+from mercurial.i18n import _
+
+from . import compat, extension
+
+cmdtable = {}
+command = registrar.command(cmdtable)
+
+_SHOWN = 20
+"""Nodes that one problem names."""
+
+
+@command(
+    b"events",
+    [
+        (b"l", b"limit", b"", _(b"list at most this many events"), _(b"NUM")),
+        (b"b", b"branch", [], _(b"list events of this named branch"), _(b"BRANCH")),
+        (b"r", b"rev", [], _(b"list events that name this changeset"), _(b"REV")),
+        (b"", b"check", None, _(b"show how this repository publishes, and what is wrong")),
+        (b"", b"verify", None, _(b"check the journal and compare it with the repository")),
+        (b"", b"repair", None, _(b"set the damaged end of a journal aside")),
+        (b"", b"prune", None, _(b"drop the events that zmqhooks.keep does not keep")),
+        *cmdutil.formatteropts,
+    ],
+    _(
+        b"[-l NUM] [-b BRANCH]... [-r REV]... [-T TEMPLATE]"
+        b" | --check | --verify | --repair | --prune"
+    ),
+    helpcategory=command.CATEGORY_MAINTENANCE,
+)
+def events(ui, repo, **opts):
+    """list or check the events that this repository published
+
+    Lists the journal, newest event first. -r takes changesets that are hidden, too, and the full
+    hash of one that does not exist any more.
+
+    .. container:: verbose
+
+      Template:
+
+      The following keywords are supported in addition to the common template
+      keywords and functions. See also :hg:`help templates`.
+
+      :sequence: Integer. Place of the event in its journal.
+      :journal: String. Id of the journal.
+      :branch: String. Named branch.
+      :time: String. When it was written, RFC 3339 in UTC.
+      :type: String. ``hg.transaction.v1`` or ``hg.baseline.v1``.
+      :origin: String. ``live``, ``catchup``, ``revealed`` or ``ping``.
+      :transaction: String. Id of the transaction, as in ``$HG_TXNID``.
+      :user: String. Who pushed.
+      :via: String. ``http``, ``ssh`` or ``local``.
+      :tip: String. Tip of the branch afterwards.
+      :nodes: List of strings. Changesets.
+      :removed: List of strings. Changesets that are gone.
+      :bookmarks: List of strings. Names of bookmarks that moved.
+
+    With --check, shows which Python runs hg, the key and its certificate, the journal, whether a
+    relay listens, and whether the repository's own .hg/hgrc is trusted.
+
+    With --verify, checks every record's checksum and signature, that no event is missing, and that
+    all events together tell what the repository holds.
+
+    With --repair, cuts a damaged journal behind its last sound transaction and keeps what stood
+    there in a file beside it. The next transaction lists the changesets of which no event is left.
+
+    With --prune, drops the oldest transactions from the journal, as the setting zmqhooks.keep says.
+    hg does so by itself, too, once a day after a transaction. The newest transaction always stays.
+
+    Returns 0 on success, 1 if a problem was found.
+    """  # noqa: D400, D403 - the first line is shown by `hg help`, in its form
+    cmdutil.check_at_most_one_arg(opts, "check", "verify", "repair", "prune")
+    if opts.get("check"):
+        return compat.eager("checkup").check(ui, repo, _head(repo))
+    if opts.get("verify"):
+        return _verify(ui, repo)
+    if opts.get("repair"):
+        ui.status(compat.message(extension.repair_journal(repo)))
+        return 0
+    if opts.get("prune"):
+        ui.status(compat.message(extension.prune_journal(repo)))
+        return 0
+    return _list(ui, repo, opts)
+
+
+def _list(ui, repo, opts):
+    limit = _limit(opts)
+    branches = {compat.stored(name) for name in opts.get("branch", ())}
+    nodes = _nodes(repo, opts.get("rev", ()))
+    with ui.formatter(b"events", _bytes_opts(opts)) as formatter:
+        for event in _newest(repo):
+            if limit == 0:
+                break
+            if branches and event.branch not in branches:
+                continue
+            if nodes and nodes.isdisjoint(_named(event)):
+                continue
+            _item(formatter, event)
+            limit -= 1
+    return 0
+
+
+def _bytes_opts(opts):
+    return {name.encode("ascii"): value for name, value in opts.items()}
+
+
+def _limit(opts):
+    text = opts.get("limit")
+    if not text:
+        return -1
+    if not text.isdigit() or int(text) == 0:
+        raise error.InputError(_(b"limit must be a positive integer"))
+    return int(text)
+
+
+def _nodes(repo, texts):
+    """Hex nodes of the revisions, hidden ones and full hashes of vanished ones included."""
+    found = set()
+    unfiltered = repo.unfiltered()
+    for text in texts:
+        if len(text) == 40 and not text.strip(b"0123456789abcdef"):
+            found.add(text.decode("ascii"))
+            continue
+        node = unfiltered.changelog.node
+        found |= {node(rev).hex() for rev in scmutil.revrange(unfiltered, [text])}
+    return found
+
+
+def _named(event):
+    """Every node that an event tells something about."""
+    nodes = [item.node for item in (*event.changesets, *event.phases, *event.obsoleted)]
+    nodes += event.removed
+    for move in (*event.bookmarks, *event.tags):
+        nodes += [move.old, move.new]
+    return nodes
+
+
+def _newest(repo):
+    """The committed events, newest first: offsets are kept in memory, events are not."""
+    reading = compat.eager("journal.reading")
+    form = compat.eager("journal.format")
+    wire = compat.eager("wire.events")
+    head = _head(repo)
+    if head is None or not head.size:
+        return
+    path = _files(repo).path(form.EVENTS)
+    try:
+        with compat.eager("journal.origin").open_events(path) as source:
+            frames = reading.frames(source, source.base, head.size)
+            offsets = [frame.offset for frame in frames if frame.kind == form.EVENT]
+            for offset in reversed(offsets):
+                record = reading.record_at(source, offset, head.size)
+                yield wire.decode(form.read_signed(record).event)
+    except (form.JournalError, ValueError) as problem:
+        raise error.Abort(
+            compat.message(f"the event journal is damaged: {problem}"),
+            hint=extension.REPAIR,
+        ) from problem
+
+
+def _files(repo):
+    return compat.eager("storefiles").StoreFiles(repo.svfs)
+
+
+def _head(repo):
+    """The head mark, None if there is none that can be read."""
+    heads = compat.eager("journal.heads")
+    data = _files(repo).read(compat.eager("journal.format").HEAD)
+    try:
+        return heads.decode(data) if data else None
+    except heads.JournalError:
+        return None
+
+
+def _item(formatter, event):
+    nodes = [changeset.node for changeset in event.changesets]
+    tip = (event.heads or event.summary).tip if event.heads or event.summary else None
+    user = event.pusher.user if event.pusher else None
+    via = event.pusher.via if event.pusher else None
+    formatter.startitem()
+    formatter.data(
+        sequence=event.sequence,
+        journal=_local(event.journal),
+        branch=_local(event.branch),
+        time=_local(event.time),
+        type=_local(event.type),
+        origin=_local(event.origin),
+        transaction=_local(event.transaction.id),
+        user=_local(user),
+        via=_local(via),
+        tip=_local(tip),
+        nodes=formatter.formatlist([_local(node) for node in nodes], b"node"),
+        removed=formatter.formatlist([_local(node) for node in event.removed], b"node"),
+        bookmarks=formatter.formatlist(
+            [_local(move.name) for move in event.bookmarks], b"bookmark"
+        ),
+    )
+    who = f"{user or '?'} ({via})" if via else "-"
+    line = (
+        f"{event.sequence:>6}  {event.time[:19]}Z  {event.branch}  {_described(event)}"
+        f"  {who}  {tip[:12] if tip else '-'}\n"
+    )
+    formatter.plain(compat.message(line))
+
+
+def _local(text):
+    return None if text is None else encoding.tolocal(text.encode())
+
+
+def _described(event):
+    """What the event tells, in words."""
+    if event.type.startswith("hg.baseline"):
+        return f"baseline of {event.summary.changesets if event.summary else 0} changesets"
+    counts = [
+        (len(event.changesets), "changeset", "changesets"),
+        (len(event.bookmarks), "bookmark", "bookmarks"),
+        (len(event.tags), "tag", "tags"),
+        (len(event.phases), "phase move", "phase moves"),
+        (len(event.obsoleted), "obsoleted", "obsoleted"),
+        (len(event.removed), "removed", "removed"),
+    ]
+    words = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
+    if event.summary:
+        words.insert(0, f"summary of {event.summary.changesets} changesets")
+    prefix = "" if event.origin == "live" else f"{event.origin}: "
+    return prefix + (", ".join(words) or "heads")
+
+
+def _verify(ui, repo):
+    check, notes = _read_all(ui, repo)
+    problems = [str(problem) for problem in check.problems] + notes
+    for problem in problems:
+        ui.warn(compat.message(f"{problem}\n"))
+    if not check.events and not problems:
+        ui.status(_(b"no journal yet: the first transaction begins it\n"))
+        return 0
+    if check.torn:
+        ui.warn(b"%s\n" % extension.REPAIR)
+    words = f"{check.events} events in {len(check.journals)} journals"
+    verdict = f"{len(problems)} problems found" if problems else "no problems found"
+    ui.status(compat.message(f"checked {words}: {verdict}\n"))
+    return 1 if problems else 0
+
+
+def _read_all(ui, repo):
+    """The check of the whole file, and problems that no single record has."""
+    try:
+        lock = repo.lock(wait=False)
+    except error.LockError:
+        ui.warn(_(b"the repository cannot be locked: checking up to the head mark only\n"))
+        return _read(repo, locked=False)
+    with lock:
+        return _read(repo, locked=True)
+
+
+def _read(repo, *, locked):
+    check = compat.eager("verify").Check()
+    form = compat.eager("journal.format")
+    files, head = _files(repo), _head(repo)
+    notes = []
+    if repo.svfs.exists(b"journal"):
+        notes.append("a transaction was abandoned: run `hg recover`")
+        locked = False
+    try:
+        path = files.path(form.EVENTS)
+        with compat.eager("journal.origin").open_events(path, damaged=True) as source:
+            size = source.size
+            check.read(source, size if locked else min(size, head.size if head else 0))
+    except FileNotFoundError:
+        size = 0
+    if head and head.size > size:
+        notes.append(f"the head mark says {head.size} bytes, the events file has {size}")
+    if check.journals and locked and not check.problems:
+        notes += _against_changelog(repo, check)
+    return check, notes
+
+
+def _against_changelog(repo, check):
+    """What the fold of all events and the changelog do not agree about."""
+    catchup, recorder = compat.eager("catchup"), compat.eager("recorder")
+    view = compat.eager("changes").View(repo)
+    found = catchup.Differences(view, check.fold)
+    node = view.changelog.node
+    notes = [
+        _nodes_note("changesets without an event", [node(rev).hex() for rev in found.missing]),
+        _nodes_note("events without a changeset", found.gone),
+        _nodes_note("announced, and secret now", [node(rev).hex() for rev in found.secret]),
+    ]
+    notes = [note for note in notes if note]
+    if check.mark != recorder.mark_of(repo):
+        notes.append(
+            "the repository was changed without the extension; the next transaction tells of it"
+        )
+    return notes
+
+
+def _nodes_note(words, nodes):
+    if not nodes:
+        return None
+    more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
+    return f"{len(nodes)} {words}: {' '.join(node[:12] for node in nodes[:_SHOWN])}{more}"

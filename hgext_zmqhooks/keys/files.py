@@ -1,0 +1,255 @@
+"""Key files on disk: who may read them, and how they come into being.
+
+    root.key, N.key   secret keys as JSON      0600, or 0640 with the group named as `key-group`
+    root.pub          public key as PEM        anyone may read, nobody else may write
+    N.cert            certificate, compact JWS likewise
+
+Who may read a signing key may forge events, so a looser mode is refused where the file is used and
+not only where it is made: a `chmod` or a backup tool changes modes later. Modes are read from the
+open file, so that what was checked is what is read.
+
+The Mercurial extension reads its key with this module: it must import nothing outside the standard
+library but what `wire` needs.
+"""
+
+import contextlib
+import grp
+import os
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ..service.access import me, obstacle
+from ..service.errors import EXIT, ServiceError
+from ..wire import certificates, keyfiles
+from ..wire.certificates import Certificate
+from ..wire.errors import Refused
+from ..wire.keyfiles import SecretKey
+from ..wire.keyring import Keyring
+
+LIMIT = 64 * 1024
+"""Bytes. A key file is under 2 KiB; something larger is a wrong path, perhaps a device."""
+
+T = TypeVar("T")
+
+
+class KeyFileError(ServiceError):
+    """A key file cannot be used: which one, why, and what to do about it."""
+
+    status = EXIT.CONFIG
+
+    def __init__(self, file: str | Path, reason: str, hint: str) -> None:
+        super().__init__(f"{file}: {reason}", hint=hint)
+        self.file = str(file)
+        self.reason = reason
+
+
+class NotWrittenError(KeyFileError):
+    """A key file could not be made; what was there is as it was."""
+
+    status = EXIT.PROBLEM
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file of any of the kinds holds (a root's public key: 32 bytes), and its rights."""
+
+    value: SecretKey | Certificate | bytes
+    mode: str
+    group: str
+
+
+def load_secret(path: str | Path, *, key_group: str | None = None) -> SecretKey:
+    """The secret keys in `path`, refused when more people may read them than stated.
+
+    Without `key_group` only the owner may have any right. With it the file's group must be that
+    group, and may read. Raises KeyFileError.
+    """
+
+    def check(info: os.stat_result) -> None:
+        _check_private(path, info, key_group)
+
+    data = _read(path, check, closed=_to_open(key_group))
+    return _parse(path, data, SecretKey.decode, "zmq-keys makes such files")
+
+
+def load_roots(paths: Iterable[str | Path]) -> Keyring:
+    """A keyring that trusts the root keys in these PEM files. Raises KeyFileError."""
+    return Keyring([load_public(path) for path in paths])
+
+
+def load_public(path: str | Path) -> bytes:
+    """The 32 bytes of the Ed25519 public key in a PEM file such as root.pub."""
+    hint = "name a root.pub made by `zmq-keys quickstart` or `zmq-keys root`"
+    return _parse(path, _read_public(path), keyfiles.decode_public_pem, hint)
+
+
+def load_certificate(path: str | Path) -> Certificate:
+    """The certificate in `path`: form only; whether a trusted root signed it is the keyring's."""
+    hint = "name an N.cert made by `zmq-keys issue`"
+    return _parse(path, _read_public(path), _decode_certificate, hint)
+
+
+def load_any(path: str | Path) -> Contents:
+    """Whatever kind of key file this is; a secret one may be readable by its group, no further."""
+    seen: list[os.stat_result] = []
+    data = _read(path, seen.append, closed="run this as the user whose file it is")
+    if _is_secret(data):
+        _check_others(path, seen[0], None)
+    value = _parse(path, data, _decode_any, "zmq-keys makes N.key, N.cert and root.pub")
+    return Contents(value, _octal(seen[0]), _group(seen[0].st_gid))
+
+
+def _is_secret(data: bytes) -> bool:
+    return data.lstrip().startswith(b"{")
+
+
+def _decode_any(data: bytes) -> SecretKey | Certificate | bytes:
+    if _is_secret(data):
+        return SecretKey.decode(data)
+    if data.lstrip().startswith(b"-----BEGIN"):
+        return keyfiles.decode_public_pem(data)
+    return _decode_certificate(data)
+
+
+def write_private(path: str | Path, data: bytes, mode: int = 0o600) -> None:
+    """Create `path` with `data`; an existing file is never replaced. Raises NotWrittenError.
+
+    The file has its mode from its first moment, whatever the umask: there is no instant in which
+    others can open it. A file that could not be written whole is removed again.
+    """
+    path = Path(path)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode & 0o600)
+    except FileExistsError:
+        raise NotWrittenError(
+            path, "exists already", "keys are never replaced: choose another name, or move it away"
+        ) from None
+    except OSError as error:
+        raise NotWrittenError(path, _why(error), "check the folder and its owner") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), mode)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise NotWrittenError(path, _why(error), "check the disk") from error
+
+
+def _to_open(key_group: str | None) -> str:
+    """What to do about a secret key that its user may not read."""
+    if key_group is not None:
+        return (
+            f"the key must have group {key_group} and mode 0640, {key_group} must be able to enter"
+            f" every folder above it, and the user must be in {key_group}; who has just been added"
+            " must log in again"
+        )
+    return (
+        "a daemon's key must belong to the daemon's user: chown USER. A publisher's key for several"
+        " users: `chgrp GROUP` and `chmod 640` it, set key-group = GROUP, and add the users to it"
+    )
+
+
+def _read(
+    path: str | Path,
+    check: Callable[[os.stat_result], None],
+    closed: str = "let everyone read it, it is no secret; and enter every folder above",
+) -> bytes:
+    """The bytes of a regular file that passed `check`, at most LIMIT of them.
+
+    `closed`: the hint when this user may not read it.
+    """
+    try:
+        # Without O_NONBLOCK a named pipe at this path would hang a push.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        hint = "make it with `zmq-keys quickstart DIR` or `zmq-keys issue`, or correct the path"
+        raise KeyFileError(path, "does not exist", hint) from None
+    except PermissionError:
+        reason = f"cannot be read: {obstacle(path, os.R_OK) or f'it is closed to {me()}'}"
+        raise KeyFileError(path, reason, closed) from None
+    except OSError as error:
+        raise KeyFileError(path, _why(error), "correct the path") from error
+    try:
+        info = os.fstat(handle)
+        if not stat.S_ISREG(info.st_mode):
+            raise KeyFileError(path, "is not a regular file", "correct the path")
+        check(info)
+        data = os.read(handle, LIMIT + 1)
+    finally:
+        os.close(handle)
+    if len(data) > LIMIT:
+        raise KeyFileError(
+            path, f"is larger than {LIMIT} bytes, no key file is", "correct the path"
+        )
+    return data
+
+
+def _decode_certificate(data: bytes) -> Certificate:
+    return certificates.decode(data.strip())
+
+
+def _read_public(path: str | Path) -> bytes:
+    def check(info: os.stat_result) -> None:
+        if info.st_mode & stat.S_IWOTH:
+            reason = f"has mode {_octal(info)}: everybody may replace it"
+            raise KeyFileError(path, reason, f"chmod o-w {path}")
+
+    return _read(path, check)
+
+
+def _check_private(path: str | Path, info: os.stat_result, key_group: str | None) -> None:
+    """Refuse a mode that is looser than 0600, or than 0640 with the right group."""
+    _check_others(path, info, key_group)
+    if not info.st_mode & stat.S_IRGRP:
+        return
+    if key_group is None:
+        reason = f"has mode {_octal(info)}: its group {_group(info.st_gid)} may read it"
+        hint = f"chmod 600 {path}; a publisher's key may have key-group = {_group(info.st_gid)}"
+        raise KeyFileError(path, reason, hint)
+    if info.st_gid != _gid(path, key_group):
+        reason = f"belongs to group {_group(info.st_gid)}, but key-group is {key_group}"
+        raise KeyFileError(path, reason, f"chgrp {key_group} {path}, or correct key-group")
+
+
+def _check_others(path: str | Path, info: os.stat_result, key_group: str | None) -> None:
+    """Refuse every right but the owner's, and the group's to read."""
+    if stat.S_IMODE(info.st_mode) & 0o037:
+        wanted = f"0640 with group {key_group}" if key_group else "0600"
+        reason = f"has mode {_octal(info)}, looser than {wanted}: who may read it may forge events"
+        raise KeyFileError(path, reason, f"chmod {'640' if key_group else '600'} {path}")
+
+
+def _gid(path: str | Path, name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        reason = f"cannot be checked: key-group names the group {name}, which does not exist"
+        raise KeyFileError(path, reason, f"groupadd {name}, or correct key-group") from None
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def _parse(path: str | Path, data: bytes, decode: Callable[[bytes], T], hint: str) -> T:
+    try:
+        return decode(data)
+    except Refused as error:
+        raise KeyFileError(path, f"is not what it should be: {error.detail}", hint) from error
+
+
+def _octal(info: os.stat_result) -> str:
+    return f"{stat.S_IMODE(info.st_mode):04o}"
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

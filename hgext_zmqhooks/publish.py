@@ -1,0 +1,274 @@
+"""The live copy: offer events to a relay, within a deadline, from a process that soon ends.
+
+    XPUB --connect--> XSUB of the relay
+      <- 0x01                   the relay subscribes: only now does anything arrive
+      -> topic|event|signature|certificate
+      <- "A" + first 16 bytes of the event's SHA-256: only this is sure
+
+A live copy is a hint. Whatever is not confirmed in time comes from the journal, so nothing here
+waits longer than it was told, raises, or blocks the end of the process: sockets are closed with
+LINGER 0, and the context is never terminated (libzmq waits for a name server in `term`). zmq is
+imported by whoever imports this module, so the extension does that at first use.
+"""
+
+import enum
+import hashlib
+import math
+import os
+import re
+import socket as sockets
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import zmq
+
+from .settings import Curve
+
+MAX_MESSAGES = 1000
+MAX_BYTES = 1 << 20
+PAUSE = 30.0
+"""Seconds without live copies after one timeout of this process."""
+
+_LONGEST_ANSWER = 4096
+_LOST = (
+    zmq.EVENT_CLOSED
+    | zmq.EVENT_CONNECT_RETRIED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_TCP = re.compile(r"tcp://(\[[^\]]+\]|[^:]+):(\d+)")
+
+Frames = Sequence[bytes]
+
+# By process id, and for ever: to collect a context is to terminate it, which may block.
+_contexts: "dict[int, zmq.Context[zmq.Socket[bytes]]]" = {}
+
+
+class Ending(enum.Enum):
+    """How a live copy ended."""
+
+    CONFIRMED = "confirmed"
+    NOBODY = "nobody listens"
+    TIMEOUT = "no answer in time"
+    PAUSED = "skipped after a timeout"
+    NOTHING = "nothing to send"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishResult:
+    """`confirmed` of `offered` messages were acknowledged, after `seconds`."""
+
+    ending: Ending
+    confirmed: int
+    offered: int
+    seconds: float
+
+
+class Publisher:
+    """One per process; threads may share it.
+
+    The ZeroMQ context is made at first use, and again in a forked child: one inherited from the
+    parent accepts messages and loses them.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._paused_until = 0.0
+
+    def publish(
+        self, endpoint: str, messages: Sequence[Frames], timeout: float, curve: Curve | None = None
+    ) -> PublishResult:
+        """Offer the first messages, at most MAX_MESSAGES and MAX_BYTES, for `timeout` seconds."""
+        start = self._clock()
+        chosen = _first(messages)
+        ending, confirmed = self._publish(endpoint, chosen, start + timeout, curve)
+        if ending is Ending.TIMEOUT:
+            self._paused_until = self._clock() + PAUSE
+        return PublishResult(ending, confirmed, len(chosen), self._clock() - start)
+
+    def probe(self, endpoint: str, timeout: float, curve: Curve | None = None) -> Ending:
+        """CONFIRMED if a relay subscribes within `timeout` seconds."""
+        return self._publish(endpoint, [], self._clock() + timeout, curve, probe=True)[0]
+
+    def _publish(
+        self,
+        endpoint: str,
+        messages: Sequence[Frames],
+        end: float,
+        curve: Curve | None,
+        *,
+        probe: bool = False,
+    ) -> tuple[Ending, int]:
+        if not messages and not probe:
+            return Ending.NOTHING, 0
+        if self._clock() < self._paused_until and not probe:
+            return Ending.PAUSED, 0
+        try:
+            address = resolve(endpoint, end - self._clock())
+        except TimeoutError:
+            return Ending.TIMEOUT, 0
+        except OSError:
+            return Ending.NOBODY, 0
+        socket = _socket(self._context(), curve)
+        try:
+            return _Copy(socket, messages, end, self._clock).run(address)
+        except zmq.ZMQError:
+            return Ending.NOBODY, 0
+        finally:
+            socket.close(linger=0)
+
+    def _context(self) -> "zmq.Context[zmq.Socket[bytes]]":
+        with self._lock:
+            context = _contexts.get(os.getpid())
+            if context is None:
+                context = _contexts[os.getpid()] = zmq.Context()
+            return context
+
+
+def _first(messages: Sequence[Frames]) -> list[Frames]:
+    chosen: list[Frames] = []
+    size = 0
+    for message in messages[:MAX_MESSAGES]:
+        size += sum(map(len, message))
+        if size > MAX_BYTES and chosen:
+            break
+        chosen.append(message)
+    return chosen
+
+
+def _socket(context: "zmq.Context[zmq.Socket[bytes]]", curve: Curve | None) -> "zmq.Socket[bytes]":
+    socket = context.socket(zmq.XPUB)
+    socket.linger = 0
+    socket.setsockopt(zmq.XPUB_NODROP, 1)
+    socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_ANSWER)
+    socket.setsockopt(zmq.IPV6, 1)
+    if curve is not None:
+        socket.curve_publickey = curve.public.encode()
+        socket.curve_secretkey = curve.secret.encode()
+        socket.curve_serverkey = curve.server.encode()
+    return socket
+
+
+class _Copy:
+    """One socket's conversation: wait for the subscription, send, wait for the answers."""
+
+    def __init__(
+        self,
+        socket: "zmq.Socket[bytes]",
+        messages: Sequence[Frames],
+        end: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._socket = socket
+        self._messages = messages
+        self._missing = {hashlib.sha256(frames[1]).digest()[:16] for frames in messages}
+        self._expected = len(self._missing)
+        self._end = end
+        self._clock = clock
+        self._sent = 0
+        self._subscribed = False
+
+    def run(self, address: str) -> tuple[Ending, int]:
+        """The ending, and how many messages were confirmed."""
+        monitor = self._socket.get_monitor_socket(_LOST)
+        try:
+            self._socket.connect(address)
+            return self._talk(monitor), self._expected - len(self._missing)
+        finally:
+            self._socket.disable_monitor()
+            monitor.close(linger=0)
+
+    def _talk(self, monitor: "zmq.Socket[bytes]") -> Ending:
+        poller = zmq.Poller()
+        poller.register(monitor, zmq.POLLIN)
+        while not self._done():
+            left = self._end - self._clock()
+            sending = self._subscribed and self._sent < len(self._messages)
+            poller.register(self._socket, zmq.POLLIN | (zmq.POLLOUT if sending else 0))
+            ready = dict(poller.poll(math.ceil(left * 1000))) if left > 0 else {}
+            if not ready:
+                return Ending.TIMEOUT
+            if ready.get(self._socket, 0) & zmq.POLLIN:
+                self._receive()
+            if ready.get(self._socket, 0) & zmq.POLLOUT:
+                self._send()
+            if monitor in ready and _lost(monitor) and not self._done():
+                return Ending.NOBODY
+        return Ending.CONFIRMED
+
+    def _done(self) -> bool:
+        return self._subscribed and not self._missing
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                frame = self._socket.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            if frame[:1] == b"\x01":
+                self._subscribed = True
+            elif frame[:1] == b"A":
+                self._missing.discard(frame[1:])
+
+    def _send(self) -> None:
+        while self._sent < len(self._messages):
+            try:
+                self._socket.send_multipart(self._messages[self._sent], zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            self._sent += 1
+
+
+def _lost(monitor: "zmq.Socket[bytes]") -> bool:
+    """Whether the monitor says that there is no relay at the other end."""
+    while True:
+        try:
+            frames = monitor.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        (event,) = struct.unpack_from("=H", frames[0])
+        if event & _LOST:
+            return True
+
+
+def resolve(endpoint: str, timeout: float) -> str:
+    """The address with a number for its host: libzmq would wait for a silent name server.
+
+    The name is asked for in a thread that nobody waits for longer than `timeout` seconds. Raises
+    TimeoutError, or OSError if there is no such host.
+    """
+    match = _TCP.fullmatch(endpoint)
+    if match is None or match[1].startswith("[") or _is_number(match[1]):
+        return endpoint
+    answers: list[str | OSError] = []
+
+    def ask() -> None:
+        try:
+            found = sockets.getaddrinfo(match[1], int(match[2]), type=sockets.SOCK_STREAM)
+            answers.append(str(found[0][4][0]))
+        except OSError as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(max(0.0, timeout))
+    if not answers:
+        raise TimeoutError(endpoint)
+    if isinstance(answers[0], OSError):
+        raise answers[0]
+    host = f"[{answers[0]}]" if ":" in answers[0] else answers[0]
+    return f"tcp://{host}:{match[2]}"
+
+
+def _is_number(host: str) -> bool:
+    try:
+        sockets.inet_pton(sockets.AF_INET, host)
+    except OSError:
+        return False
+    return True

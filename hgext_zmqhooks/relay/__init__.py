@@ -1,0 +1,1 @@
+"""The relay: follows journals and serves them to subscribers."""

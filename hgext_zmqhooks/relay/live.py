@@ -1,0 +1,78 @@
+"""Live copies: what hg sends at once after a commit, on an XSUB socket that we bind.
+
+    hg's XPUB -> topic | event | signature | certificate
+    hg's XPUB <- "A" + first 16 bytes of the event's SHA-256
+
+A live copy wakes the relay; it is never served. It is checked like any message, so that nobody
+can make us scan, and so that the sender is told only about what would be accepted. The answer goes
+to all who are connected at that moment; only who sent that event knows it.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import zmq
+
+from ..service.life import Throttle
+from ..service.metrics import Counters
+from ..wire.envelope import Message
+from ..wire.errors import Refused
+from ..wire.keyring import Keyring
+from ..wire.values import Event
+
+PER_TURN = 256
+"""Live copies looked at before the sessions get their turn."""
+SUBSCRIBE_ALL = b"\x01"
+ACK = b"A"
+
+
+def acknowledgement(event: bytes) -> bytes:
+    """What tells hg that this live copy arrived.
+
+    >>> len(acknowledgement(b"{}")), acknowledgement(b"{}")[:1]
+    (17, b'A')
+    """
+    return ACK + hashlib.sha256(event).digest()[:16]
+
+
+@dataclass(slots=True)
+class Live:
+    """The receiving end; `socket` is bound by who makes it."""
+
+    socket: "zmq.Socket[bytes]"
+    keyring: Keyring
+    counters: Counters
+    throttle: Throttle
+
+    def subscribe(self) -> None:
+        """Let every publisher send; a socket that is not polled would never say so again."""
+        self.socket.send(SUBSCRIBE_ALL, zmq.DONTWAIT)
+
+    def drain(self, now: float) -> list[Event]:
+        """The events of the copies that came and are what they claim. `now`: unix seconds."""
+        events: list[Event] = []
+        for _ in range(PER_TURN):
+            try:
+                frames = self.socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                break
+            if event := self._checked(frames, now):
+                events.append(event)
+        return events
+
+    def _checked(self, frames: list[bytes], now: float) -> Event | None:
+        try:
+            message = Message.from_frames(frames)
+            event = self.keyring.authenticate(message, now).event
+        except Refused as refused:
+            self.counters.add("refused", refused.kind)
+            self.throttle.warning(
+                f"live-{refused.kind}", "live copy refused", reason=refused.detail[:300]
+            )
+            return None
+        self.counters.add("live")
+        try:
+            self.socket.send(acknowledgement(message.event), zmq.DONTWAIT)
+        except zmq.Again:  # hg waits until its live-timeout, then goes on
+            self.counters.add("live-unanswered")
+        return event

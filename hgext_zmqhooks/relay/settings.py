@@ -1,0 +1,172 @@
+"""What an operator says to a relay: `relay.yml`, or the `relay:` mapping of a subscriber.yml.
+
+key: /etc/zmqhooks/relay.key             # in a subscriber.yml: default the subscriber's
+trust: [/etc/zmqhooks/root.pub]          # likewise
+publish: ipc:///run/zmqhooks/publish
+subscribe: [tcp://0.0.0.0:5701, ipc:///run/zmqhooks/subscribe]
+broadcast: ipc:///run/zmqhooks/broadcast
+repositories: ["/srv/hg/**"]
+state: /var/lib/zmqhooks/relay.db        # in a subscriber.yml: default its store + ".relay"
+group: hg
+"""
+
+import grp
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ..service.config import convert, read
+from ..service.errors import ConfigError
+from ..service.sockets import Endpoint
+
+SQLITE = "sqlite:"
+
+
+class RelaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The mapping as it is written; `resolve` fills in what a subscriber.yml may leave out."""
+
+    publish: Endpoint
+    repositories: tuple[str, ...]
+    subscribe: tuple[Endpoint, ...] = ()
+    broadcast: Endpoint | None = None
+    key: Path | None = None
+    trust: tuple[Path, ...] = ()
+    state: Path | None = None
+    group: str | None = None
+
+    def resolve(
+        self,
+        file: Path,
+        *,
+        within: str = "",
+        key: Path | None = None,
+        trust: tuple[Path, ...] = (),
+        state: Path | None = None,
+    ) -> "RelaySettings":
+        """The settings of a relay; what this section leaves out is taken from the arguments.
+
+        `file` and `within` (the section's key in it) are named in errors: ConfigError.
+        """
+        prefix = f"{within}." if within else ""
+        needed = {
+            "key": self.key or key,
+            "trust": self.trust or trust,
+            "state": self.state or state,
+        }
+        for name, value in needed.items():
+            if not value:
+                raise ConfigError(file, prefix + name, None, "required, but missing")
+        if not self.repositories:
+            raise ConfigError(file, f"{prefix}repositories", None, "names no repository")
+        for index, pattern in enumerate(self.repositories):
+            if not pattern.strip("/"):
+                raise ConfigError(file, f"{prefix}repositories[{index}]", pattern, "not a folder")
+        self._check_endpoints(file, prefix)
+        self._check_group(file, prefix)
+        return RelaySettings(
+            key=self.key or key or Path(),
+            trust=self.trust or trust,
+            publish=self.publish,
+            subscribe=self.subscribe,
+            broadcast=self.broadcast,
+            repositories=tuple(str(file.parent.absolute() / one) for one in self.repositories),
+            state=self.state or state or Path(),
+            group=self.group,
+        )
+
+    def _check_group(self, file: Path, prefix: str) -> None:
+        """Find out here, where the key can be named, and not when a socket is bound."""
+        if self.group is None:
+            return
+        try:
+            grp.getgrnam(self.group)
+        except KeyError:
+            reason = "there is no such group on this machine"
+            hint = f"groupadd {self.group}, or name the group of those who push"
+            raise ConfigError(file, f"{prefix}group", self.group, reason, hint) from None
+
+    def _check_endpoints(self, file: Path, prefix: str) -> None:
+        if self.broadcast is not None and self.broadcast.transport == "tcp":
+            raise ConfigError(
+                file,
+                f"{prefix}broadcast",
+                str(self.broadcast),
+                "a tcp endpoint needs `broadcast-readers`, which this version does not have",
+                "use an ipc endpoint, whose readers are the members of `group`",
+            )
+        named = {f"{prefix}publish": self.publish}
+        named |= {f"{prefix}subscribe[{n}]": one for n, one in enumerate(self.subscribe)}
+        if self.broadcast is not None:
+            named[f"{prefix}broadcast"] = self.broadcast
+        seen: dict[str, str] = {}
+        for key, endpoint in named.items():
+            if endpoint in seen:
+                reason = f"is the address of {seen[endpoint]} too"
+                raise ConfigError(file, key, str(endpoint), reason)
+            seen[endpoint] = key
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """A relay's settings, complete. `repositories`: absolute glob patterns."""
+
+    key: Path
+    trust: tuple[Path, ...]
+    publish: Endpoint
+    repositories: tuple[str, ...]
+    state: Path
+    subscribe: tuple[Endpoint, ...] = ()
+    broadcast: Endpoint | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings of a file, and whether they stood inside a subscriber.yml."""
+
+    settings: RelaySettings
+    inside: bool
+
+
+def load(path: Path) -> Loaded:
+    """The relay's settings in a relay.yml or a subscriber.yml. Raises ConfigError."""
+    document = read(path)
+    if not isinstance(document.get("relay"), dict):
+        if "rules" in document or "relays" in document:
+            raise ConfigError(
+                path, "relay", None, "missing: this subscriber has no relay of its own"
+            )
+        return Loaded(convert(document, RelaySection, path).resolve(path), inside=False)
+    section = convert(document["relay"], RelaySection, path, within="relay")
+    outer = convert(
+        {key: document[key] for key in _Outer.__struct_fields__ if key in document}, _Outer, path
+    )
+    settings = section.resolve(
+        path,
+        within="relay",
+        key=outer.key,
+        trust=outer.trust,
+        state=beside_store(path, outer.store),
+    )
+    return Loaded(settings, inside=True)
+
+
+class _Outer(msgspec.Struct, frozen=True):
+    """What a relay takes over from the subscriber.yml it stands in."""
+
+    key: Path | None = None
+    trust: tuple[Path, ...] = ()
+    store: str = ""
+
+
+def beside_store(file: Path, store: str) -> Path | None:
+    """Where the relay inside a subscriber keeps its state unless told otherwise.
+
+    >>> beside_store(Path("/etc/subscriber.yml"), "sqlite:/var/lib/zmqhooks/ci.db")
+    PosixPath('/var/lib/zmqhooks/ci.db.relay')
+    >>> beside_store(Path("/etc/subscriber.yml"), "redis://host/0")
+    """
+    if not store.startswith(SQLITE):
+        return None
+    return file.parent.absolute() / (store.removeprefix(SQLITE) + ".relay")

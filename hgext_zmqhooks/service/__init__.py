@@ -1,0 +1,1 @@
+"""What every daemon shares: configuration, sockets, life, counters."""

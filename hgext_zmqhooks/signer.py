@@ -1,0 +1,96 @@
+"""The publisher's key inside an hg process: loaded, checked, and what it says about its time."""
+
+import time
+from datetime import UTC, datetime
+
+from .keys import files
+from .keys.files import KeyFileError
+from .settings import Curve, SettingError, Settings
+from .wire import certificates, envelope, topics
+from .wire.certificates import Certificate
+from .wire.errors import Refused
+from .wire.keyfiles import SecretKey
+
+
+class KeySigner:
+    """`journal.append.Signer` over a key file; `details` is what its certificate says."""
+
+    def __init__(self, secret: SecretKey, details: Certificate) -> None:
+        self.secret = secret
+        self.details = details
+        self.certificate = details.token
+
+    def sign(self, event: bytes) -> bytes:
+        """The 64-byte signature of these event bytes."""
+        return envelope.sign(event, self.secret.seed)
+
+    def warning(self, now: float) -> str | None:
+        """What to tell the user about the certificate's time: in its last third, and after it.
+
+        It never stops a push: a subscriber holds such events until somebody decides.
+        """
+        end = day(self.details.exp)
+        who = f"the certificate of '{self.details.sub}'"
+        if now >= self.details.exp:
+            return f"{who} expired {end}; its events are held by subscribers until it is renewed"
+        if now < self.details.nbf:
+            return f"{who} is not valid yet; check the clock of this host"
+        if self.details.exp - now < (self.details.exp - self.details.nbf) / 3:
+            return f"{who} expires {end}; renew it with zmq-keys"
+        return None
+
+
+def load(settings: Settings, repo: str) -> KeySigner:
+    """The signer for `repo`, the repository's name. Raises SettingError.
+
+    A key that no subscriber would accept is refused here, where somebody sees it, and not by every
+    subscriber later.
+    """
+    secret = read_key(settings)
+    hint = "issue one with `zmq-keys issue --publish PATTERN`"
+    if secret.certificate is None:
+        raise SettingError("key", settings.key, "the key has no certificate", hint)
+    try:
+        details = certificates.decode(secret.certificate)
+    except Refused as error:
+        raise SettingError("key", settings.key, str(error), hint) from error
+    if details.public != secret.public:
+        raise SettingError("key", settings.key, "its certificate is for another key", hint)
+    if "publisher" not in details.roles:
+        raise SettingError("key", settings.key, "its certificate may not publish", hint)
+    source = topics.source("hg", repo)
+    if not any(pattern.matches_source(source) for pattern in details.publish):
+        allowed = ", ".join(pattern.text for pattern in details.publish)
+        reason = f"its certificate may not publish {source} (only {allowed})"
+        raise SettingError("key", settings.key, reason, hint)
+    return KeySigner(secret, details)
+
+
+def read_key(settings: Settings) -> SecretKey:
+    """The key file of the settings, its mode checked. Raises SettingError."""
+    try:
+        return files.load_secret(settings.key, key_group=settings.key_group)
+    except KeyFileError as error:
+        raise SettingError("key", None, str(error), error.hint) from error
+
+
+def curve(settings: Settings, secret: SecretKey) -> Curve | None:
+    """The keys for a tcp relay; None for ipc, which the file group protects."""
+    if not settings.relay.startswith("tcp:"):
+        return None
+    assert settings.relay_certificate is not None
+    try:
+        server = files.load_certificate(settings.relay_certificate).curve
+    except KeyFileError as error:
+        raise SettingError("relay-certificate", None, str(error), error.hint) from error
+    return Curve(secret.curve_public, secret.curve_secret, server)
+
+
+def day(when: int) -> str:
+    """Unix seconds for a person."""
+    return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def now() -> float:
+    """Unix seconds."""
+    return time.time()

@@ -1,0 +1,1 @@
+"""The receiving side: verify, store, match, act, keep receipts."""

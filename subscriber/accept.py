@@ -1,0 +1,131 @@
+"""The verb `accept`: a person lets pass what the daemon holds.
+
+    accept REPO [BRANCH]         events that are held because their certificate had expired
+    accept JOURNAL/SEQUENCE      the same, of this event's branch up to this event
+    accept REPO --journal ID     the event at which this journal is stopped, although it does not
+                                 fit what is stored (unfit-journal, fork, gap)
+
+A running daemon does it, asked over its control socket, since it alone writes to its store; else
+the verb itself does. Each decision is kept, with who made it and when. An admitted event is one
+event: where the next one of another branch does not fit either, the journal stops again.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from hgext_zmqhooks.service.errors import ServiceError
+from subscriber.intake.inbox import ADMITTED
+from subscriber.store.base import Store
+from subscriber.store.values import Decision, Held, JournalRow
+
+
+def may_admit(row: JournalRow) -> bool:
+    """Whether a journal is stopped for a reason that a person may overrule."""
+    return (row.stopped or "").partition(" ")[0] in ADMITTED
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be accepted, and by whom. `branch`, `journal`: None if not named."""
+
+    target: str
+    branch: str | None
+    journal: str | None
+    who: str
+
+    @classmethod
+    def read(cls, words: Mapping[str, object], who: str) -> "Request":
+        """A request as it came over the control socket. ServiceError if it is none."""
+        target, branch, journal = (words.get(key) for key in ("target", "branch", "journal"))
+        if not isinstance(target, str) or not all(
+            value is None or isinstance(value, str) for value in (branch, journal)
+        ):
+            raise ServiceError("accept: not a request that this version knows")
+        return cls(target, branch, journal, who)  # type: ignore[arg-type]
+
+
+def accept(store: Store, request: Request, now: float) -> list[dict[str, object]]:
+    """Decide and do it; a row for each decision. ServiceError when there is nothing to accept."""
+    if request.journal is not None:
+        decisions = [_admit(store, request, now)]
+    else:
+        decisions = list(_releases(store, request, now))
+    if not decisions:
+        raise ServiceError(
+            f"{request.target}: nothing of it is held",
+            hint="`status` lists what waits; a stopped journal needs --journal ID",
+        )
+    return [_row(decision, store.decide(decision)) for decision in decisions]
+
+
+def _row(decision: Decision, released: int) -> dict[str, object]:
+    return {
+        "kind": "accepted",
+        "verb": decision.verb,
+        "journal": decision.journal,
+        "branch": decision.branch,
+        "sequence": decision.sequence,
+        "released": released,
+        "who": decision.who,
+        "reason": decision.reason,
+    }
+
+
+def _admit(store: Store, request: Request, now: float) -> Decision:
+    wanted = request.journal or ""
+    rows = [
+        row
+        for row in store.journals()
+        if row.repo == request.target and wanted and row.journal.startswith(wanted)
+    ]
+    if len(rows) != 1:
+        found = f"{len(rows)} journals of {request.target} begin with {wanted!r}"
+        raise ServiceError(found, hint="`status` lists the stopped ones")
+    return _admission(rows[0], request.who, now)
+
+
+def _admission(row: JournalRow, who: str, now: float) -> Decision:
+    if row.stopped is None:
+        raise ServiceError(f"journal {row.journal} of {row.repo} is not stopped")
+    if not may_admit(row):
+        raise ServiceError(
+            f"journal {row.journal} of {row.repo} cannot be accepted: {row.stopped}",
+            hint="that has to be mended at its source; it is tried again by itself",
+        )
+    # A journal stops before the event behind its position.
+    return Decision(
+        at=now,
+        who=who,
+        verb="admit",
+        journal=row.journal,
+        branch=None,
+        sequence=(row.scanned or 0) + 1,
+        reason=row.stopped,
+    )
+
+
+def _releases(store: Store, request: Request, now: float) -> Iterator[Decision]:
+    for held in store.held():
+        up_to = _up_to(store, request, held)
+        if up_to >= held.first:
+            yield Decision(
+                at=now,
+                who=request.who,
+                verb="release",
+                journal=held.journal,
+                branch=held.branch,
+                sequence=up_to,
+                reason="its certificate had expired",
+            )
+
+
+def _up_to(store: Store, request: Request, held: Held) -> int:
+    """Up to which sequence a held branch is meant; 0: it is not."""
+    if held.repo == request.target:
+        return held.last if request.branch in {None, held.branch} else 0
+    journal, _, number = request.target.rpartition("/")
+    if request.branch is not None or not journal or not number.isdecimal():
+        return 0
+    stored = store.event(held.journal, int(number)) if held.journal.startswith(journal) else None
+    fits = stored is not None and stored.record.branch == held.branch
+    return int(number) if fits else 0

@@ -1,0 +1,1 @@
+"""Which deliveries an event makes, and when each runs."""

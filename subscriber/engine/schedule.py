@@ -1,0 +1,136 @@
+"""What becomes of a delivery after an attempt. Pure: takes the time and a random number.
+
+    verdict of the action            counted   next
+    done                             yes       done
+    dead (exit status 65)            yes       dead at once
+    retry, patient (exit status 75)  yes       after 5 s, doubling to 1 h; dead after 3 days
+    retry (any other failure)        yes       after 1 s, 10 s, then 60 s; dead after `attempts`
+    broken off because we stop       no        at once, in the next life of the daemon
+    broken off for another reason    no        after 5 s, doubling to 1 h; dead after ten
+
+Failures, patient retries and interruptions are counted apart, each by the receipts that the
+delivery has already: a script that waited ten times for a lock has not failed ten times. A delay
+is stretched by up to a tenth at random, so that what failed together is not tried again together.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from subscriber.actions.base import Kind, Verdict
+from subscriber.store.values import LOST_LIMIT, Finish, Outcome, Receipt, State
+
+FAILURE_DELAYS = (1.0, 10.0, 60.0)
+PATIENT_FIRST = 5.0
+PATIENT_MOST = 3600.0
+PATIENT_TOTAL = 3 * 86400.0
+JITTER = 0.1
+
+# The words that receipts carry.
+DONE = "done"
+DEAD = "dead"
+FAILED = "failed"
+RETRY = "retry"
+STOPPED = "stopped"
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a delivery has behind it. `waiting_since`: end of its first patient attempt."""
+
+    failures: int = 0
+    patient: int = 0
+    interruptions: int = 0
+    waiting_since: float | None = None
+
+
+def past(receipts: Iterable[Receipt]) -> Past:
+    """Count what happened before."""
+    outcomes = [receipt.outcome for receipt in receipts]
+    words = [outcome.verdict for outcome in outcomes]
+    return Past(
+        failures=words.count(FAILED),
+        patient=words.count(RETRY),
+        interruptions=words.count(INTERRUPTED),
+        waiting_since=next((each.ended for each in outcomes if each.verdict == RETRY), None),
+    )
+
+
+def decide(
+    verdict: Verdict,
+    before: Past,
+    attempts: int,
+    now: float,
+    chance: float,
+    *,
+    stopped: bool = False,
+) -> Finish:
+    """The verdict's consequence; `chance` is random in [0, 1).
+
+    `attempts`: how often a failing action is tried in all. `stopped`: we asked the action to end
+    because the daemon does.
+    """
+    if verdict.kind is Kind.DONE:
+        return Finish(state=State.DONE, outcome=_outcome(verdict, DONE))
+    if verdict.kind is Kind.DEAD:
+        return _dead(verdict)
+    if stopped:
+        outcome = _outcome(verdict, STOPPED)
+        return Finish(state=State.PENDING, outcome=outcome, counted=False)
+    if verdict.interrupted:
+        return _interrupted(verdict, before, now, chance)
+    if verdict.patient:
+        return _patient(verdict, before, now, chance)
+    return _failed(verdict, before, attempts, now, chance)
+
+
+def _failed(verdict: Verdict, before: Past, attempts: int, now: float, chance: float) -> Finish:
+    if before.failures + 1 >= attempts:
+        return _dead(verdict, f"failed {before.failures + 1} times")
+    delay = FAILURE_DELAYS[min(before.failures, len(FAILURE_DELAYS) - 1)]
+    return _again(verdict, FAILED, now + _stretched(delay, chance))
+
+
+def _patient(verdict: Verdict, before: Past, now: float, chance: float) -> Finish:
+    since = now if before.waiting_since is None else before.waiting_since
+    if now - since >= PATIENT_TOTAL:
+        return _dead(verdict, f"asked for another try for {PATIENT_TOTAL / 86400:g} days")
+    return _again(verdict, RETRY, now + _stretched(_doubled(before.patient), chance))
+
+
+def _interrupted(verdict: Verdict, before: Past, now: float, chance: float) -> Finish:
+    if before.interruptions + 1 >= LOST_LIMIT:
+        return _dead(verdict, f"interrupted {LOST_LIMIT} times")
+    at = now + _stretched(_doubled(before.interruptions), chance)
+    return _again(verdict, INTERRUPTED, at, counted=False)
+
+
+def _doubled(times: int) -> float:
+    """5 s, doubled so many times, at most 1 h."""
+    return min(PATIENT_FIRST * 2.0 ** min(times, 30), PATIENT_MOST)
+
+
+def _stretched(delay: float, chance: float) -> float:
+    return delay * (1 + JITTER * chance)
+
+
+def _again(verdict: Verdict, word: str, at: float, *, counted: bool = True) -> Finish:
+    outcome = _outcome(verdict, word)
+    return Finish(state=State.RETRYING, outcome=outcome, retry_at=at, counted=counted)
+
+
+def _dead(verdict: Verdict, why: str = "") -> Finish:
+    return Finish(state=State.DEAD, outcome=_outcome(verdict, DEAD, why))
+
+
+def _outcome(verdict: Verdict, word: str, why: str = "") -> Outcome:
+    return Outcome(
+        started=verdict.started,
+        ended=verdict.ended,
+        verdict=word,
+        reason=f"{why}; {verdict.reason}" if why else verdict.reason,
+        exit_status=verdict.exit_status,
+        signal=verdict.signal,
+        output=verdict.output,
+        truncated=verdict.truncated,
+    )

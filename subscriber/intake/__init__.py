@@ -1,0 +1,1 @@
+"""From a session batch to stored events."""

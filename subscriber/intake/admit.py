@@ -1,0 +1,279 @@
+"""Which records of a batch may enter the store, and why the rest may not. No I/O, no clock.
+
+A batch is taken from its beginning up to the first record that is not in order; that one stops its
+journal, and nothing behind it is looked at:
+
+    bad-signature, bad-certificate, unknown-root, not-allowed, malformed-event    see wire/keyring
+    unknown-certificate   the batch does not bring the certificate that a record names
+    not-yet               the signer's certificate begins in the future
+    wrong-place           the event says another journal or sequence than its record
+    wrong-repo            the journal is another repository's
+    gap, fork             the chain of its branch does not fit what is stored (wire/sequence)
+    unfit-journal         a further journal of a known repository that does not continue it
+
+A good signature under an expired certificate stops nothing: the event is stored as held, until an
+event under a valid one chains over it.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hgext_zmqhooks.wire import sequence
+from hgext_zmqhooks.wire.errors import Refused
+from hgext_zmqhooks.wire.events import digest
+from hgext_zmqhooks.wire.keyring import Authentic, Keyring, Standing
+from hgext_zmqhooks.wire.sequence import JournalState
+from hgext_zmqhooks.wire.session import Events, Record
+from hgext_zmqhooks.wire.topics import Pattern, matches_any
+from hgext_zmqhooks.wire.values import Event, Link
+from subscriber.store.values import Incoming
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the reader knows of a journal before a batch.
+
+    `repo`: whose it is, None until an event says it. `others`: further journals of that
+    repository. `digest(journal, sequence)` and `token(sha256)` ask the store. `admitted`: the
+    sequences that a person lets pass although they do not fit what is stored.
+    """
+
+    journal: str
+    repo: str | None
+    state: JournalState
+    others: frozenset[str] = frozenset()
+    admitted: frozenset[int] = frozenset()
+    digest: Callable[[str, int], str | None] = field(default=lambda _journal, _sequence: None)
+    token: Callable[[str], bytes | None] = field(default=lambda _sha256: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a journal goes no further than before `sequence`."""
+
+    kind: str
+    detail: str
+    sequence: int
+    branch: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The part of a batch that may be stored.
+
+    `records` and `events` belong together, in order. `heads`: the chain after them, of the branches
+    they touch. `release`: what a valid event frees, as (branch, up to sequence). `duplicates` had
+    been handled before; `unasked` fit none of our patterns.
+    """
+
+    scanned: int
+    records: tuple[Incoming, ...]
+    events: tuple[Event, ...]
+    heads: Mapping[str, Link]
+    release: tuple[tuple[str, int], ...]
+    certificates: Mapping[str, bytes]
+    duplicates: int
+    unasked: int
+    stop: Stop | None
+
+
+def admit(
+    batch: Events,
+    known: Known,
+    patterns: Sequence[Pattern],
+    keyring: Keyring,
+    now: float,
+    *,
+    whole: bool = False,
+) -> Admitted:
+    """Judge a batch of one journal; `now` is in unix seconds.
+
+    `whole`: the reader gets every event of the repository, so that none may be left out.
+    """
+    gate = _Gate(known, patterns, keyring, now, batch.certificates, whole=whole)
+    stop = None
+    for record in batch.records:
+        try:
+            gate.take(record)
+        except Refused as error:
+            stop = Stop(error.kind, error.detail, record.sequence, gate.branch)
+            break
+    if stop is None:
+        stop = gate.left_out(batch.scanned)
+    # Never past what did not come: it is to be asked for again.
+    reached = batch.scanned if stop is None else gate.reached
+    return gate.result(max(reached, known.state.scanned), stop)
+
+
+class _Gate:
+    """Judges one record after another and keeps what was admitted so far."""
+
+    def __init__(
+        self,
+        known: Known,
+        patterns: Sequence[Pattern],
+        keyring: Keyring,
+        now: float,
+        tokens: Sequence[bytes],
+        *,
+        whole: bool,
+    ) -> None:
+        self._known = known
+        self._whole = whole
+        self._patterns = patterns
+        self._keyring = keyring
+        self._now = now
+        self._tokens = {hashlib.sha256(token).hexdigest(): token for token in tokens}
+        self._repo = known.repo
+        self._branches = dict(known.state.branches)
+        self._heads: dict[str, Link] = {}
+        self._admitted: list[tuple[Record, Authentic, str]] = []
+        self._trusted: dict[str, Event] = {}
+        self._used: dict[str, bytes] = {}
+        self._duplicates = 0
+        self._unasked = 0
+        self.reached = known.state.scanned
+        """Sequence of the last record that was in order."""
+        self.branch: str | None = None
+        """Branch of the record in hand, as far as it could be read."""
+
+    def take(self, record: Record) -> None:
+        """Admit a record or drop it; Refused says why it stops its journal."""
+        self.branch = None
+        missing = self.left_out(record.sequence - 1)
+        if missing is not None:
+            raise Refused(missing.kind, missing.detail)
+        self._take(record)
+        self.reached = record.sequence
+
+    def left_out(self, up_to: int) -> Stop | None:
+        """Sequences are dense: a reader of the whole repository misses none up to here."""
+        first = max(self.reached, self._known.state.origin) + 1
+        passed = self._known.admitted & {first, up_to + 1}
+        if not self._whole or up_to < first or passed:
+            return None
+        return Stop("gap", f"sequences {first} to {up_to} were left out", first)
+
+    def _take(self, record: Record) -> None:
+        token = self._token(record.certificate)
+        authentic = self._keyring.attest(record.event, record.signature, token, self._now)
+        event = authentic.event
+        self.branch = event.branch
+        self._check_place(event, record)
+        if not matches_any(self._patterns, event.topic):
+            self._unasked += 1
+            return
+        sha256 = digest(record.event)
+        if self._is_duplicate(event, sha256):
+            self._duplicates += 1
+            return
+        if authentic.standing is Standing.NOT_YET:
+            name = authentic.certificate.sub
+            raise Refused(
+                "not-yet", f"the certificate of {name!r} is not valid yet; clocks differ?"
+            )
+        self._repo = event.repo
+        self._branches[event.branch] = self._heads[event.branch] = Link(event.sequence, sha256)
+        self._used[record.certificate] = token
+        if authentic.standing is Standing.VALID:
+            self._trusted[event.branch] = event
+        self._admitted.append((record, authentic, sha256))
+
+    def _token(self, sha256: str) -> bytes:
+        token = self._tokens.get(sha256) or self._known.token(sha256)
+        if token is None:
+            raise Refused("unknown-certificate", f"nothing is known of certificate {sha256}")
+        return token
+
+    def _check_place(self, event: Event, record: Record) -> None:
+        if (event.journal, event.sequence) != (self._known.journal, record.sequence):
+            place = f"{self._known.journal}/{record.sequence}"
+            raise Refused("wrong-place", f"event {event.id} came as {place}")
+        if self._repo is not None and event.repo != self._repo:
+            raise Refused(
+                "wrong-repo", f"an event of {event.repo!r} in a journal of {self._repo!r}"
+            )
+
+    def _is_duplicate(self, event: Event, sha256: str) -> bool:
+        """Whether the event was handled before; Refused if it does not fit what is stored."""
+        state, stored = self._known.state, None
+        if event.sequence <= state.scanned:
+            stored = self._known.digest(event.journal, event.sequence)
+            if stored is None:  # looked at before, and not wanted then
+                return True
+        here = JournalState(state.scanned, self._branches, state.origin)
+        verdict = sequence.judge(event, sha256, here, stored)
+        if verdict.outcome is sequence.Outcome.DUPLICATE:
+            return True
+        if event.sequence in self._known.admitted and event.sequence > state.scanned:
+            return False
+        if verdict.outcome is not sequence.Outcome.NEXT:
+            raise Refused(verdict.outcome.value, verdict.detail)
+        if event.previous is None:
+            self._check_continues(event)
+        return False
+
+    def _check_continues(self, event: Event) -> None:
+        """The first event of a branch in a further journal must take up what is known."""
+        if not self._known.others:
+            return
+        before = event.continues
+        if before is None:
+            if not event.continuing:
+                raise Refused(
+                    "unfit-journal",
+                    f"it does not continue the journals known of {event.repo!r}",
+                )
+            return
+        stored = self._known.digest(before.journal, before.sequence)
+        if stored is not None and stored != before.sha256:
+            raise Refused(
+                "fork",
+                f"it continues {before.journal}/{before.sequence} with SHA-256 {before.sha256},"
+                f" stored is {stored}",
+            )
+
+    def result(self, scanned: int, stop: Stop | None) -> Admitted:
+        """What was admitted; events under an expired certificate are held unless freed here."""
+        records = tuple(self._incoming(*each) for each in self._admitted)
+        return Admitted(
+            scanned=scanned,
+            records=records,
+            events=tuple(authentic.event for _, authentic, _ in self._admitted),
+            heads=self._heads,
+            release=tuple(
+                (branch, event.previous.sequence)
+                for branch, event in self._trusted.items()
+                if event.previous is not None and branch in self._known.state.branches
+            ),
+            certificates=self._used,
+            duplicates=self._duplicates,
+            unasked=self._unasked,
+            stop=stop,
+        )
+
+    def _incoming(self, record: Record, authentic: Authentic, sha256: str) -> Incoming:
+        event = authentic.event
+        trusted = self._trusted.get(event.branch)
+        held = authentic.standing is not Standing.VALID and (
+            trusted is None or trusted.sequence < event.sequence
+        )
+        return Incoming(
+            journal=event.journal,
+            sequence=event.sequence,
+            sha256=sha256,
+            repo=event.repo,
+            branch=event.branch,
+            topic=event.topic,
+            event_id=event.id,
+            type=event.type,
+            transaction=event.transaction.id,
+            part=event.transaction.part,
+            parts=event.transaction.parts,
+            event=record.event,
+            signature=record.signature,
+            certificate=record.certificate,
+            received=self._now,
+            held=held,
+        )

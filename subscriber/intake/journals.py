@@ -1,0 +1,286 @@
+"""Where one relay's journals stand in our store, and which of them are stopped. No socket.
+
+A journal that stops keeps its position and is asked for again after a delay that doubles, from a
+second to five minutes; meanwhile FOLLOW leaves it out and the others go on.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from hgext_zmqhooks.wire.errors import Refused
+from hgext_zmqhooks.wire.sequence import JournalState
+from hgext_zmqhooks.wire.session import JournalInfo, Position, Since
+from hgext_zmqhooks.wire.values import Link
+from subscriber.intake.admit import Admitted, Known
+from subscriber.store.base import Standing, Store
+from subscriber.store.values import JournalRow
+
+FIRST_RETRY = 1.0
+LAST_RETRY = 300.0
+MAX_JOURNALS = 30_000
+"""Of one relay; each costs a row in the store and a place in FOLLOW, which has an end."""
+
+BEYOND = "beyond-head"
+"""How the reason begins why a journal is held that ends before what was read of it."""
+
+Start = str | float
+"""latest, earliest, or an age in seconds."""
+
+
+@dataclass(slots=True)
+class Journal:
+    """One journal. `scanned`, `since`: as in the store. `first`: the oldest event the relay keeps.
+
+    `number`: how many the store knew before it. `beyond`: it was read further than it goes now.
+    `origin`: behind which sequence reading began with the present patterns, None until that is
+    known; `kept`: as the store has it. `branches`: chain heads, and `admitted`, sequences that an
+    operator lets pass, are read from the store when they are first needed.
+    """
+
+    journal: str
+    repo: str | None
+    scanned: int | None
+    since: float | None = None
+    number: int = 0
+    first: int = 1
+    beyond: bool = False
+    origin: int | None = None
+    kept: int | None = None
+    branches: dict[str, Link] | None = None
+    admitted: frozenset[int] | None = None
+    stopped: bool = False
+    retry_at: float = 0.0
+    delay: float = 0.0
+
+    def waits(self, tick: float) -> bool:
+        """Whether it is stopped and not to be asked for yet."""
+        return self.beyond or (self.stopped and tick < self.retry_at)
+
+    @property
+    def position(self) -> Position:
+        """Where FOLLOW says that we stand; 0 is before the first event."""
+        if self.scanned is not None:
+            return self.scanned
+        return Since(self.since) if self.since is not None else 0
+
+
+class Journals:
+    """The journals of one relay, by id."""
+
+    def __init__(self, store: Store, relay: str, start: Start) -> None:
+        self._store = store
+        self._relay = relay
+        self._start = start
+        self._all: dict[str, Journal] = {}
+        self._elsewhere: dict[str, dict[str, int]] = {}
+        for number, row in enumerate(store.journals()):
+            if row.relay == relay:
+                self._keep(row, number)
+            else:
+                self._elsewhere.setdefault(row.repo, {})[row.journal] = number
+
+    def welcome(self, infos: Iterable[JournalInfo], now: float) -> list[str]:
+        """Take the relay's whole list; returns what an operator should know, one line each.
+
+        At the first contact every journal listed gets the position that `start` says, in one step.
+        One that appears later is read from its first event, so that no first push is lost.
+        """
+        infos = list(infos)
+        if self._store.first_contact(self._relay) and len(infos) <= MAX_JOURNALS:
+            self._store.learn(self._relay, [self._begin(info, now) for info in infos], now)
+        return self.heads(infos, now)
+
+    def heads(self, infos: Iterable[JournalInfo], now: float) -> list[str]:
+        """Take what the relay says of some journals, new ones among them.
+
+        Refused "too-many": a relay cannot make us keep journals without end.
+        """
+        infos = list(infos)
+        if not infos:
+            return []
+        if len(self._all.keys() | {info.journal for info in infos}) > MAX_JOURNALS:
+            raise Refused("too-many", f"more than {MAX_JOURNALS} journals")
+        standings = [
+            Standing(journal=info.journal, repo=info.repo, head=info.sequence, scanned=None)
+            for info in infos
+        ]
+        self._store.note_heads(self._relay, standings, now)
+        if any(info.journal not in self._all for info in infos):
+            self._load({info.journal for info in infos})
+        return [line for info in infos for line in self._look(info)]
+
+    def known(self, journal: str) -> Known:
+        """What `admit` needs to know of a journal."""
+        here = self._all.get(journal) or Journal(journal, None, None, origin=0)
+        if here.branches is None:
+            here.branches = self._store.chain(journal)
+        if here.admitted is None:
+            here.admitted = _admitted(self._store, journal)
+        scanned = here.scanned or 0
+        origin = 2**63 if here.origin is None else here.origin
+        return Known(
+            journal=journal,
+            repo=here.repo,
+            state=JournalState(scanned, here.branches, origin),
+            others=self._before(here),
+            admitted=here.admitted,
+            digest=self._store.record_digest,
+            token=self._store.certificate,
+        )
+
+    def introduced(self, journal: str) -> bool:
+        """Whether the relay told of it."""
+        return journal in self._all
+
+    def origin(self, journal: str, admitted: Admitted) -> int | None:
+        """Where reading began, if the store does not know it yet."""
+        here = self._all[journal]
+        began = _began(here, admitted)
+        return None if began == here.kept else began
+
+    def expected(self, journal: str) -> int | None:
+        """The position that the store is thought to have."""
+        return self._all[journal].scanned if journal in self._all else None
+
+    def moved(self, repo: str, journal: str, admitted: Admitted) -> None:
+        """The store has taken what was admitted."""
+        here = self._all.setdefault(journal, Journal(journal, repo, None, origin=0))
+        here.repo = repo
+        if here.branches is not None:
+            here.branches.update(admitted.heads)
+        here.origin = here.kept = _began(here, admitted)
+        if here.scanned is None or admitted.scanned > here.scanned:
+            here.stopped, here.delay = False, 0.0
+        here.scanned, here.since = admitted.scanned, None
+
+    def stop(self, journal: str, repo: str, reason: str, now: float, tick: float) -> float:
+        """A journal goes no further for now; returns the seconds until it is asked for again."""
+        if journal not in self._all:
+            info = JournalInfo(journal, repo, 1, 0)
+            self.heads([info], now)
+        here = self._all[journal]
+        self._store.stop_journal(journal, reason)
+        here.stopped = True
+        here.delay = min(max(FIRST_RETRY, here.delay * 2), LAST_RETRY)
+        here.retry_at = tick + here.delay
+        return here.delay
+
+    def decided(self) -> bool:
+        """An operator decided something; whether a journal that waited may go on."""
+        waiting = [here for here in self._all.values() if here.stopped]
+        for here in waiting:
+            admitted = _admitted(self._store, here.journal)
+            if admitted != here.admitted:
+                here.admitted, here.stopped, here.delay = admitted, False, 0.0
+        return any(not here.stopped for here in waiting)
+
+    def reload(self, journal: str) -> None:
+        """Somebody else moved it: look at the store again."""
+        here = self._all[journal]
+        here.branches = None
+        for row in self._store.journals():
+            if row.journal == journal:
+                here.scanned, here.since = row.scanned, row.since
+                if row.origin is not None:
+                    here.origin = here.kept = row.origin
+
+    def positions(self, tick: float) -> Mapping[str, Position]:
+        """What FOLLOW says; None for a journal that is to wait."""
+        return {
+            journal: None if here.waits(tick) else here.position
+            for journal, here in self._all.items()
+        }
+
+    def next_retry(self, tick: float) -> float | None:
+        """When the next stopped journal may be asked for again, None if none waits."""
+        waiting = (j for j in self._all.values() if j.waits(tick) and not j.beyond)
+        return min((j.retry_at for j in waiting), default=None)
+
+    def _begin(self, info: JournalInfo, now: float) -> Standing:
+        """Where `start` says; a name that another relay serves too from the beginning.
+
+        For only a journal's beginning says whether it continues what is known.
+        """
+        doubtful = info.repo in self._elsewhere
+        scanned = info.sequence if self._start == "latest" and not doubtful else None
+        since = None if isinstance(self._start, str) or doubtful else now - self._start
+        return Standing(
+            journal=info.journal, repo=info.repo, head=info.sequence, scanned=scanned, since=since
+        )
+
+    def _load(self, wanted: set[str]) -> None:
+        for number, row in enumerate(self._store.journals()):
+            if row.journal in wanted and row.journal not in self._all:
+                self._keep(row, number)
+            elif row.journal not in self._all:
+                self._elsewhere.setdefault(row.repo, {})[row.journal] = number
+
+    def _keep(self, row: JournalRow, number: int) -> None:
+        origin = row.origin
+        if origin is None and (row.scanned is not None or row.since is None):
+            origin = row.scanned or 0
+        self._all[row.journal] = Journal(
+            row.journal,
+            row.repo,
+            row.scanned,
+            row.since,
+            number=number,
+            beyond=(row.stopped or "").startswith(BEYOND),
+            origin=origin,
+            kept=row.origin,
+        )
+
+    def _look(self, info: JournalInfo) -> Iterable[str]:
+        """Compare what the relay says with where we stand."""
+        here = self._all[info.journal]
+        known, here.first = here.first, max(here.first, info.first)
+        if here.origin is not None and info.first - 1 > (here.scanned or 0):
+            # Nobody can ask for what was pruned: reading begins anew behind it.
+            here.origin = max(here.origin, info.first - 1)
+        if here.scanned is not None and info.first > max(known, here.scanned + 1):
+            yield (
+                f"{info.repo}: events {here.scanned + 1} to {info.first - 1} of journal"
+                f" {info.journal} were pruned before they were read; what their branches are now"
+                f" comes with the next event of each: zmq-subscriber audit {info.repo}"
+            )
+        beyond = here.scanned is not None and info.sequence < here.scanned
+        if beyond and not info.closed and not here.beyond:
+            reason = (
+                f"it ends at sequence {info.sequence}, but was read up to {here.scanned}:"
+                " history was undone, or the repository restored or copied"
+            )
+            self._store.stop_journal(info.journal, f"{BEYOND}: {reason}")
+            yield (
+                f"{info.repo}: journal {info.journal} is held: {reason}. Its next transaction"
+                " begins a journal that continues this one; if it does not, see"
+                f" zmq-subscriber audit {info.repo}"
+            )
+        elif here.beyond and (info.closed or not beyond):
+            self._store.stop_journal(info.journal, None)
+        here.beyond = beyond and not info.closed
+
+    def _before(self, here: Journal) -> frozenset[str]:
+        """The journals of the same repository that were known before this one, at any relay."""
+        if here.repo is None:
+            return frozenset()
+        found = {
+            journal
+            for journal, other in self._all.items()
+            if other.repo == here.repo and other.number < here.number
+        }
+        there = self._elsewhere.get(here.repo, {})
+        return frozenset(
+            found | {journal for journal, number in there.items() if number < here.number}
+        )
+
+
+def _began(here: Journal, admitted: Admitted) -> int:
+    """Behind which sequence reading began, never past what was read: a relay may only claim it."""
+    if here.origin is not None:
+        return min(here.origin, admitted.scanned)
+    return admitted.records[0].sequence - 1 if admitted.records else admitted.scanned
+
+
+def _admitted(store: Store, journal: str) -> frozenset[int]:
+    decisions = store.decisions(journal)
+    return frozenset(one.sequence for one in decisions if one.verb == "admit")

@@ -1,0 +1,53 @@
+"""The configuration that `zmq-subscriber init` prints: every key, ready to be edited.
+
+`check` accepts it apart from the files that it names and that are not there yet.
+"""
+
+SAMPLE = """\
+# subscriber.yml: zmq-subscriber --config subscriber.yml
+# Paths are relative to this file; actions run in its folder. `zmq-subscriber --config F check`
+# says what is wrong with it.
+
+# The name in the certificate of `key`, which may be left out here.
+# name: ci
+# Made by: zmq-keys quickstart /etc/zmqhooks
+key: /etc/zmqhooks/subscriber.key
+trust: [/etc/zmqhooks/root.pub]
+
+# One machine: the relay runs inside this daemon. hg publishes to `publish`.
+relay:
+  publish: ipc:///run/zmqhooks/publish
+  repositories: ["/srv/hg/**"]
+  # For further subscribers on this machine; needs `key`, a certificate with the role relay:
+  # subscribe: [ipc:///run/zmqhooks/subscribe]
+  # For any ZeroMQ client that may lose messages:
+  # broadcast: ipc:///run/zmqhooks/broadcast
+  # Who may use these sockets:
+  # group: hg
+
+# Relays elsewhere, in addition or instead.
+# relays:
+#   - {address: tcp://hg1.example.com:5701, certificate: /etc/zmqhooks/hg1.cert}
+#   - {address: ipc:///run/zmqhooks/subscribe}
+
+# Where a name seen for the first time begins: latest, earliest, or an age such as 24h.
+start: latest
+store: sqlite:/var/lib/zmqhooks/subscriber.db
+
+rules:
+  - name: build                        # a-z, 0-9, _ and -
+    when:                              # all conditions must hold; leave out what does not matter
+      topic: "hg:**:default:"          # hg:REPOSITORY:BRANCH: with *, ** and ?; one or a list
+      changes: changesets              # bookmarks, tags, phases, obsoleted, removed
+      # files: ["src/**"]
+      # user: "*@example.com*"         # who wrote the changeset
+      # pusher: alice                  # who pushed it
+      # phase: public                  # or draft
+      # origin: live                   # catchup, revealed, ping, baseline
+    each: event                        # one run per event, head or changeset
+    exec: ["./build.sh"]               # the event is on its stdin, ZMQHOOKS_* in its environment
+    timeout: 15m
+    overlap: queue
+    retry: {attempts: 4}
+    lock: null
+"""

@@ -1,0 +1,1 @@
+"""Where events, positions, deliveries and receipts are kept."""

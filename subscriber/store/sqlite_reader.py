@@ -1,0 +1,247 @@
+"""Asking a SQLite store: for the command line while a daemon writes, and for the daemon itself."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from . import migrate
+from .base import (
+    MAX_LIST,
+    Contact,
+    Decision,
+    Delivery,
+    Held,
+    Incoming,
+    JournalRow,
+    Link,
+    Outcome,
+    Reader,
+    Receipt,
+    State,
+    Status,
+    StoredEvent,
+    StoreError,
+    Wanted,
+)
+from .connection import Connection, Cursor, mapped, open_reader
+
+Row = dict[str, Any]
+
+
+class SqliteReader(Reader):
+    """The questions of the contract, over one connection that several threads may share."""
+
+    def __init__(self, path: Path, db: Connection) -> None:
+        self._file = str(path)
+        self._db = db
+        self._lock = threading.RLock()
+        self._sql = migrate.queries()
+        self._closed = False
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open an existing store read-only; StoreError when there is none."""
+        return cls(path, open_reader(path))
+
+    # How statements are run
+
+    @contextlib.contextmanager
+    def _step(self, begin: str = "BEGIN") -> Iterator[None]:
+        """One transaction; an exception undoes it."""
+        with self._lock, mapped(self._file):
+            if self._closed:
+                raise StoreError(self._file, "it is closed")
+            self._undo()
+            self._db.execute(begin)
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                # What went wrong first is what counts. A failed undoing is made up for by the
+                # next step, which begins with one.
+                with contextlib.suppress(StoreError), mapped(self._file):
+                    self._undo()
+                raise
+
+    def _undo(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def _run(self, name: str, **values: object) -> Cursor:
+        return self._db.execute(self._sql[name], values)
+
+    def _rows(self, name: str, **values: object) -> list[Row]:
+        cursor = self._run(name, **values)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def _value(self, name: str, **values: object) -> Any:
+        """First column of the first row, None without a row."""
+        rows = self._run(name, **values).fetchall()
+        return rows[0][0] if rows else None
+
+    # The questions
+
+    def identity(self) -> str:
+        """See Reader."""
+        with self._step():
+            return str(self._value("identity"))
+
+    def journals(self) -> list[JournalRow]:
+        """See Reader."""
+        with self._step():
+            return [JournalRow(**row) for row in self._rows("journals")]
+
+    def first_contact(self, relay: str) -> bool:
+        """See Reader."""
+        with self._step():
+            return self._value("relay", relay=relay) is None
+
+    def contacts(self) -> list[Contact]:
+        """See Reader."""
+        with self._step():
+            return [Contact(**row) for row in self._rows("contacts")]
+
+    def held(self) -> list[Held]:
+        """See Reader."""
+        with self._step():
+            return [Held(**row) for row in self._rows("held")]
+
+    def decisions(self, journal: str) -> list[Decision]:
+        """See Reader."""
+        with self._step():
+            return [Decision(**row) for row in self._rows("decisions", journal=journal)]
+
+    def chain(self, journal: str) -> dict[str, Link]:
+        """See Reader."""
+        with self._step():
+            rows = self._run("chain", journal=journal)
+            return {branch: Link(sequence, sha256) for branch, sequence, sha256 in rows}
+
+    def record_digest(self, journal: str, sequence: int) -> str | None:
+        """See Reader."""
+        with self._step():
+            digest: str | None = self._value("digest", journal=journal, sequence=sequence)
+            return digest
+
+    def parts(self, journal: str, branch: str, first: int, last: int) -> list[bytes]:
+        """See Reader."""
+        with self._step():
+            rows = self._run("parts", journal=journal, branch=branch, first=first, last=last)
+            return [row[0] for row in rows]
+
+    def certificate(self, sha256: str) -> bytes | None:
+        """See Reader."""
+        with self._step():
+            token: bytes | None = self._value("certificate", sha256=sha256)
+            return token
+
+    def event(self, journal: str, sequence: int) -> StoredEvent | None:
+        """See Reader."""
+        with self._step():
+            rows = self._rows("event", journal=journal, sequence=sequence)
+            return _event(rows[0]) if rows else None
+
+    def events(self, after: int, limit: int) -> list[StoredEvent]:
+        """See Reader."""
+        with self._step():
+            rows = self._rows("events", after=after, limit=bounded(limit, MAX_LIST))
+            return [_event(row) for row in rows]
+
+    def newest_event(self) -> int:
+        """See Reader."""
+        with self._step():
+            return int(self._value("newest_event"))
+
+    def delivery(self, delivery_id: str) -> Delivery | None:
+        """See Reader."""
+        with self._step():
+            rows = self._rows("delivery", id=delivery_id)
+            return delivery(rows[0]) if rows else None
+
+    def deliveries(self, wanted: Wanted, limit: int, *, newest: bool = False) -> list[Delivery]:
+        """See Reader."""
+        with self._step():
+            rows = self._rows(
+                "newest_deliveries" if newest else "deliveries",
+                after=wanted.after,
+                states=listed(wanted.states),
+                rule=wanted.rule,
+                repo=wanted.repo,
+                branch=wanted.branch,
+                event_id=wanted.event_id,
+                limit=bounded(limit, MAX_LIST),
+            )
+        found = [delivery(row) for row in rows]
+        return found[::-1] if newest else found
+
+    def receipts(self, delivery_id: str) -> list[Receipt]:
+        """See Reader."""
+        with self._step():
+            rows = self._rows("receipts", id=delivery_id)
+            return [receipt(delivery_id, row) for row in rows]
+
+    def status(self) -> Status:
+        """See Reader."""
+        with self._step():
+            counts = dict(self._run("status_deliveries"))
+            totals = self._rows("status_events")[0]
+        return Status(deliveries={state: counts.get(state, 0) for state in State}, **totals)
+
+    def close(self) -> None:
+        """See Reader."""
+        with self._lock, mapped(self._file):
+            self._closed = True
+            self._db.close()
+
+
+def bounded(limit: int, most: int) -> int:
+    """A limit as asked for, but within the contract's."""
+    return max(0, min(limit, most))
+
+
+def listed(names: Collection[str] | None) -> str | None:
+    """A list as a statement takes it."""
+    return None if names is None else json.dumps(sorted(names))
+
+
+def _event(row: Row) -> StoredEvent:
+    number = row.pop("number")
+    row["held"] = bool(row["held"])
+    return StoredEvent(number=number, record=Incoming(**row))
+
+
+def delivery(row: Row) -> Delivery:
+    """A delivery from its row; `until` is its lane's."""
+    until = row.pop("until")
+    del row["lane"]
+    state = row["state"] = State(row["state"])
+    return Delivery(
+        lease_until=until if state is State.RUNNING else None,
+        due=until if state is State.RETRYING else None,
+        **row,
+    )
+
+
+def receipt(delivery_id: str, row: Row) -> Receipt:
+    """A receipt from its row."""
+    return Receipt(
+        delivery=delivery_id,
+        fence=row["fence"],
+        attempt=row["attempt"],
+        owner=row["owner"],
+        counted=bool(row["counted"]),
+        outcome=Outcome(
+            started=row["started"],
+            ended=row["ended"],
+            verdict=row["verdict"],
+            reason=row["reason"],
+            exit_status=row["exit_status"],
+            signal=row["signal"],
+            output=row["output"],
+            truncated=bool(row["truncated"]),
+        ),
+    )

@@ -1,0 +1,291 @@
+"""What the reading verbs print: deliveries, show, tail; and how all verbs print.
+
+The daemon may run meanwhile.
+Each finding is a mapping; `--json` prints it as one line, the text form as something to read.
+Names and output come from others: control characters in them never reach the terminal.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from hgext_zmqhooks.service.errors import EXIT, ServiceError
+from hgext_zmqhooks.service.table import aligned
+from subscriber.store.base import MAX_LIST, Reader
+from subscriber.store.values import OPEN, Delivery, Receipt, State, StoredEvent, Wanted
+
+LOOK_SECONDS = 0.25
+WATCHED = 1000
+
+Row = Mapping[str, object]
+
+_STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What JSON leaves as it is although a terminal obeys it; the rest json escapes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Printer:
+    """Prints rows in the form asked for."""
+
+    as_json: bool
+
+    def row(self, row: Row, text: str) -> None:
+        """One finding."""
+        print(document(row) if self.as_json else plain(text), flush=True)
+
+    def table(self, head: Sequence[str], rows: Sequence[tuple[Row, Sequence[str]]]) -> None:
+        """Findings under each other: each as JSON, or its cells in columns below `head`."""
+        lines = aligned([head, *(cells for _, cells in rows)])
+        if rows:
+            self.block(lines[0])
+        for (row, _), line in zip(rows, lines[1:], strict=True):
+            self.row(row, line)
+
+    def block(self, text: str) -> None:
+        """Lines that only people want, such as a command's output."""
+        if not self.as_json:
+            print(plain(text), flush=True)
+
+
+def plain(text: str) -> str:
+    r"""Text that cannot steer a terminal.
+
+    >>> plain("a\x1b[2Jb\n\tc") == "a\\x1b[2Jb\n\tc"
+    True
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def single(text: str) -> str:
+    r"""The same on one line: what others named must not look like a line of ours.
+
+    >>> single("a\nb")
+    'a\\nb'
+    """
+    return plain(text).replace("\n", "\\n")
+
+
+def document(row: Row) -> str:
+    r"""A row as JSON on one line, in which nothing steers a terminal either.
+
+    >>> document({"name": "é\x9b2J"})
+    '{"name": "é\\u009b2J"}'
+    """
+    text = json.dumps(row, ensure_ascii=False)
+    return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def moment(seconds: float | None, *, exact: bool = False) -> str | None:
+    """A time as people and programs read it; `exact`: to the millisecond.
+
+    >>> moment(0), moment(0.25, exact=True)
+    ('1970-01-01T00:00:00Z', '1970-01-01T00:00:00.250Z')
+    """
+    if seconds is None:
+        return None
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(
+        timespec="milliseconds" if exact else "seconds"
+    )
+    return text.replace("+00:00", "Z")
+
+
+def accepted(rows: Sequence[Row], out: Printer) -> int:
+    """What an operator's decision did."""
+    for row in rows:
+        place = f"journal {row['journal']}, sequence {row['sequence']}"
+        if row["verb"] == "release":
+            text = (
+                f"{row['released']} held events of branch {row['branch']} released: up to {place}"
+            )
+        else:
+            text = f"admitted: {place}; it goes on within seconds"
+        out.row(row, text)
+    return EXIT.OK
+
+
+def deliveries(store: Reader, out: Printer, wanted: Wanted, limit: int) -> int:
+    """The newest deliveries that fit, oldest of them first."""
+    for item in store.deliveries(wanted, min(limit, MAX_LIST), newest=True):
+        out.row(delivery_row(item), delivery_line(item))
+    return EXIT.OK
+
+
+def show(store: Reader, out: Printer, name: str) -> int:
+    """A delivery with its receipts, or an event (journal/sequence) with its deliveries."""
+    if "/" in name:
+        return _show_event(store, out, _find_event(store, name))
+    item = _find_delivery(store, name)
+    out.row(delivery_row(item), delivery_line(item))
+    out.block(f"  event {item.event_id}  node {item.node or '-'}  user {item.user or '-'}")
+    for receipt in store.receipts(item.id):
+        out.row(receipt_row(receipt), "  " + receipt_line(receipt))
+        text = receipt.outcome.output.decode(errors="replace")
+        if text:
+            cut = "… " if receipt.outcome.truncated else ""
+            out.block("".join(f"    {cut}{line}\n" for line in text.splitlines()).rstrip("\n"))
+    return EXIT.OK
+
+
+def _show_event(store: Reader, out: Printer, stored: StoredEvent) -> int:
+    record = stored.record
+    document = json.loads(record.event)
+    row = {
+        "kind": "event",
+        "event": document,
+        "topic": record.topic,
+        "sha256": record.sha256,
+        "received": moment(record.received),
+        "held": record.held,
+    }
+    state = "  HELD" if record.held else ""
+    title = f"{record.event_id}  {record.topic}  received {moment(record.received)}{state}"
+    out.row(row, title)
+    out.block(json.dumps(document, indent=1, ensure_ascii=False))
+    for item in store.deliveries(Wanted(event_id=record.event_id), MAX_LIST):
+        out.row(delivery_row(item), delivery_line(item))
+    return EXIT.OK
+
+
+def _find_delivery(store: Reader, prefix: str) -> Delivery:
+    exact = store.delivery(prefix)
+    if exact is not None:
+        return exact
+    found = [item for item in _every(store) if item.id.startswith(prefix)]
+    if len(found) == 1:
+        return found[0]
+    reason = f"{len(found)} deliveries begin with it" if found else "no such delivery"
+    raise ServiceError(f"{prefix}: {reason}", hint="list them with the verb `deliveries`")
+
+
+def _find_event(store: Reader, name: str) -> StoredEvent:
+    prefix, _, number = name.rpartition("/")
+    known = [row.journal for row in store.journals() if row.journal.startswith(prefix)]
+    if len(known) == 1 and number.isdecimal():
+        stored = store.event(known[0], int(number))
+        if stored is not None:
+            return stored
+    raise ServiceError(f"{name}: no such event", hint="an event is JOURNAL/SEQUENCE")
+
+
+def _every(store: Reader, wanted: Wanted | None = None) -> Iterator[Delivery]:
+    """All deliveries that fit, page by page."""
+    wanted, after = wanted or Wanted(), 0
+    while page := store.deliveries(Wanted(states=wanted.states, after=after), MAX_LIST):
+        yield from page
+        after = page[-1].number
+
+
+def tail(store: Reader, out: Printer, count: int | None) -> int:
+    """Print new deliveries and the receipts of those that are open, as they come.
+
+    `count`: end after so many lines; None: until interrupted.
+    """
+    news = News(store)
+    printed = 0
+    while True:
+        for row, line in news.look():
+            out.row(row, line)
+            printed += 1
+            if printed == count:
+                return EXIT.OK
+        time.sleep(LOOK_SECONDS)
+
+
+class News:
+    """What happened in a store since the last look: deliveries made, attempts ended."""
+
+    def __init__(self, store: Reader) -> None:
+        self._store = store
+        newest = store.deliveries(Wanted(), 1, newest=True)
+        self._after = newest[-1].number if newest else 0
+        # Deliveries that may get receipts, with the fence of the newest one told.
+        self._open = {item.id: item.fence for item in _every(store, Wanted(states=OPEN))}
+
+    def look(self) -> Iterator[tuple[Row, str]]:
+        """Each as JSON and as a line."""
+        for made in self._store.deliveries(Wanted(after=self._after), MAX_LIST):
+            self._after = made.number
+            self._open[made.id] = -1
+            yield delivery_row(made), delivery_line(made)
+        for name in list(self._open)[:WATCHED]:
+            item = self._store.delivery(name)  # before its receipts, so that none is missed
+            for receipt in self._store.receipts(name):
+                if receipt.fence > self._open[name]:
+                    self._open[name] = receipt.fence
+                    yield receipt_row(receipt), f"{name}  {receipt_line(receipt)}"
+            if item is None or item.state not in OPEN:
+                del self._open[name]
+
+
+def delivery_row(item: Delivery) -> Row:
+    """A delivery as JSON."""
+    return {
+        "kind": "delivery",
+        "id": item.id,
+        "state": item.state.value,
+        "rule": item.rule,
+        "repo": item.repo,
+        "branch": item.branch,
+        "topic": item.topic,
+        "event_id": item.event_id,
+        "node": item.node,
+        "user": item.user,
+        "created": moment(item.created),
+        "attempts": item.attempts,
+        "fence": item.fence,
+        "reason": item.reason,
+        "due": moment(item.due),
+        "ended": moment(item.ended),
+    }
+
+
+def delivery_line(item: Delivery) -> str:
+    """A delivery as one line of text."""
+    event = f"{item.event_id[:8]}/{item.last}"
+    line = f"{item.id}  {item.state:<8}  {item.rule}  {item.repo} {item.branch}  {event}"
+    if item.attempts > 1:
+        line += f"  attempts {item.attempts}"
+    if item.due is not None:
+        line += f"  next {moment(item.due)}"
+    if item.reason and item.state is not State.DONE:
+        line += f"  {item.reason}"
+    return single(line)
+
+
+def receipt_row(receipt: Receipt) -> Row:
+    """A receipt as JSON; what the command printed is decoded as UTF-8."""
+    outcome = receipt.outcome
+    return {
+        "kind": "receipt",
+        "delivery": receipt.delivery,
+        "attempt": receipt.attempt,
+        "fence": receipt.fence,
+        "owner": receipt.owner,
+        "verdict": outcome.verdict,
+        "reason": outcome.reason,
+        "exit_status": outcome.exit_status,
+        "signal": outcome.signal,
+        "counted": receipt.counted,
+        "started": moment(outcome.started, exact=True),
+        "ended": moment(outcome.ended, exact=True),
+        "seconds": round(outcome.ended - outcome.started, 3),
+        "output": outcome.output.decode(errors="replace"),
+        "truncated": outcome.truncated,
+    }
+
+
+def receipt_line(receipt: Receipt) -> str:
+    """A receipt as one line of text."""
+    outcome = receipt.outcome
+    took = outcome.ended - outcome.started
+    return single(
+        f"attempt {receipt.attempt}  {outcome.verdict}  {outcome.reason or '-'}"
+        f"  {moment(outcome.started)}  {took:.3f} s"
+    )

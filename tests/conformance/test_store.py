@@ -1,0 +1,832 @@
+"""What every store promises: one test per promise of subscriber/store/base.py, over each store."""
+
+import threading
+
+import pytest
+from storekit import (
+    BACK,
+    BOXES,
+    CERTIFICATE,
+    DEAD,
+    DONE,
+    JOURNAL,
+    OTHER,
+    REPO,
+    TOKENS,
+    batch,
+    delivery,
+    fill,
+    outcome,
+    record,
+    retry,
+    standing,
+)
+
+from subscriber.store.base import (
+    LOST_LIMIT,
+    MAX_CLAIMS,
+    MAX_LIST,
+    Accepted,
+    Conflict,
+    Contact,
+    Decision,
+    Finish,
+    Fork,
+    Held,
+    Link,
+    State,
+    StoreError,
+    Wanted,
+)
+
+NOW = 2_000_000_000.0
+
+
+@pytest.fixture(params=sorted(BOXES))
+def box(request, tmp_path):
+    made = BOXES[request.param](tmp_path)
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def store(box):
+    return box.store
+
+
+def claim(store, limit=10, now=NOW, lease=60.0, owner="daemon", **how):
+    return store.claim(owner, lease, limit, now, **how)
+
+
+def ids(claims):
+    return [item.delivery.id for item in claims]
+
+
+def states(store):
+    return {item.id: item.state for item in store.deliveries(Wanted(), MAX_LIST)}
+
+
+def decided(verb, branch, sequence, *, reason=""):
+    return Decision(
+        at=NOW,
+        who="alice",
+        verb=verb,
+        journal=JOURNAL,
+        branch=branch,
+        sequence=sequence,
+        reason=reason,
+    )
+
+
+class TestIdentity:
+    def test_is_made_once(self, box):
+        first = box.store.identity()
+        assert len(bytes.fromhex(first)) == 16
+        assert box.reopen().identity() == first
+
+    def test_differs_between_stores(self, box, tmp_path):
+        folder = tmp_path / "other"
+        folder.mkdir()
+        other = type(box)(folder).store
+        assert other.identity() != box.store.identity()
+        other.close()
+
+    def test_close_twice_does_nothing(self, box):
+        box.store.close()
+        box.store.close()
+        box.reopen()
+
+
+class TestJournals:
+    def test_first_welcome_is_kept_whole(self, box):
+        seen = [
+            standing(JOURNAL, head=7, scanned=7),
+            standing(OTHER, head=3, since=1234.5, repo="b"),
+        ]
+        assert box.store.first_contact("hg1")
+        assert box.store.learn("hg1", seen, NOW)
+        assert not box.store.first_contact("hg1")
+        assert box.store.first_contact("hg2")
+        first, second = box.reopen().journals()
+        assert (first.journal, first.repo, first.relay) == (JOURNAL, REPO, "hg1")
+        assert (first.scanned, first.since, first.head) == (7, None, 7)
+        assert (first.first_seen, first.stopped) == (NOW, None)
+        assert (second.journal, second.repo, second.scanned) == (OTHER, "b", None)
+        assert (second.since, second.head) == (1234.5, 3)
+
+    def test_first_welcome_without_journals_counts(self, store):
+        assert store.learn("hg1", [], NOW)
+        assert not store.first_contact("hg1")
+
+    def test_second_welcome_changes_nothing(self, store):
+        store.learn("hg1", [standing(scanned=7, head=7)], NOW)
+        before = store.journals()
+        assert not store.learn("hg1", [standing(scanned=9, head=9), standing(OTHER)], NOW + 1)
+        assert store.journals() == before
+
+    def test_learning_from_a_second_relay_keeps_positions(self, store):
+        store.learn("hg1", [standing(scanned=7, head=7)], NOW)
+        store.learn("hg2", [standing(scanned=9, head=9)], NOW + 1)
+        (row,) = store.journals()
+        assert (row.relay, row.scanned, row.head, row.first_seen) == ("hg2", 7, 9, NOW)
+
+    def test_noted_heads_keep_position_and_stop(self, store):
+        store.learn("hg1", [standing(scanned=7, head=7)], NOW)
+        store.stop_journal(JOURNAL, "fork")
+        store.note_heads("hg1", [standing(head=12), standing(OTHER, head=1)], NOW + 1)
+        known, new = store.journals()
+        assert (known.scanned, known.head, known.stopped) == (7, 12, "fork")
+        assert (new.journal, new.scanned, new.since, new.head) == (OTHER, None, None, 1)
+
+    def test_stop_is_kept_until_taken_back(self, box):
+        box.store.learn("hg1", [standing()], NOW)
+        box.store.stop_journal(JOURNAL, "bad signature at 8")
+        assert box.reopen().journals()[0].stopped == "bad signature at 8"
+        box.store.stop_journal(JOURNAL, None)
+        assert box.store.journals()[0].stopped is None
+
+    def test_stopping_an_unknown_journal_is_an_error(self, store):
+        with pytest.raises(StoreError, match=JOURNAL):
+            store.stop_journal(JOURNAL, "fork")
+
+    def test_contacts_keep_the_last_sign_of_life_and_the_last_failure(self, box):
+        box.store.heard("hg2", NOW)
+        box.store.failed("hg1", "nobody listens there", NOW + 1)
+        box.store.failed("hg2", "silence", NOW + 2)
+        box.store.heard("hg2", NOW + 3)
+        assert box.reopen().contacts() == [
+            Contact(relay="hg1", seen=None, failed=NOW + 1, error="nobody listens there"),
+            Contact(relay="hg2", seen=NOW + 3, failed=NOW + 2, error="silence"),
+        ]
+
+    def test_an_admitted_journal_goes_on_and_who_decided_is_kept(self, box):
+        box.store.learn("hg1", [standing(), standing(OTHER)], NOW)
+        box.store.stop_journal(JOURNAL, "fork at 8")
+        decision = decided("admit", None, 8, reason="fork at 8")
+        assert box.store.decide(decision) == 0
+        assert box.store.journals()[0].stopped is None
+        assert box.reopen().decisions(JOURNAL) == [decision]
+        assert box.store.decisions(OTHER) == []
+
+    def test_a_decision_about_an_unknown_journal_is_an_error(self, store):
+        with pytest.raises(StoreError, match=JOURNAL):
+            store.decide(decided("release", "default", 1))
+        assert store.decisions(JOURNAL) == []
+
+    def test_what_is_held_is_listed_and_a_decision_releases_it(self, store):
+        records = [record(1, held=True), record(2, branch="b", held=True), record(3, held=True)]
+        store.accept(batch(3, None, records=records, deliveries=[delivery(1), delivery(3)]))
+        assert store.held() == [
+            Held(journal=JOURNAL, repo=REPO, branch="default", first=1, last=3, count=2),
+            Held(journal=JOURNAL, repo=REPO, branch="b", first=2, last=2, count=1),
+        ]
+        assert store.decide(decided("release", "default", 1)) == 1
+        assert [(one.branch, one.first) for one in store.held()] == [("b", 2), ("default", 3)]
+        assert [item.state for item in store.deliveries(Wanted(), 9)] == [State.PENDING, State.HELD]
+
+    def test_accept_takes_a_stop_back_when_the_position_moves(self, store):
+        store.learn("hg1", [standing(scanned=0)], NOW)
+        store.stop_journal(JOURNAL, "bad signature at 1")
+        store.accept(batch(0, 0))
+        assert store.journals()[0].stopped
+        store.accept(batch(1, 0, records=[record(1)]))
+        assert store.journals()[0].stopped is None
+
+
+class TestScope:
+    def test_another_scope_begins_every_journal_at_its_position(self, store):
+        store.learn("hg1", [standing(scanned=7, head=9), standing(OTHER, head=3)], NOW)
+        assert store.follow("a") is False
+        assert store.follow("a") is False
+        assert [row.origin for row in store.journals()] == [7, None]
+        store.accept(batch(9, 7))
+        assert store.follow("b") is True
+        assert [row.origin for row in store.journals()] == [9, None]
+
+    def test_the_scope_and_origins_are_kept(self, box):
+        box.store.follow("a")
+        box.store.accept(batch(3, None, origin=2))
+        box.store.accept(batch(5, 3))
+        store = box.reopen(crash=True)
+        assert store.follow("a") is False
+        assert [row.origin for row in store.journals()] == [2]
+
+    def test_a_batch_that_is_refused_moves_no_origin(self, store):
+        store.accept(batch(3, None, origin=2))
+        with pytest.raises(Conflict):
+            store.accept(batch(9, 8, origin=8))
+        assert [row.origin for row in store.journals()] == [2]
+
+
+class TestAccept:
+    def test_everything_is_there_after_reopening(self, box):
+        heads = {"default": Link(2, "ee" * 32)}
+        one, two = record(1), record(2)
+        given = batch(5, None, records=[one, two], deliveries=[delivery(2)], heads=heads)
+        assert box.store.accept(given) == Accepted(2, 0)
+        store = box.reopen(crash=True)
+        (row,) = store.journals()
+        assert (row.scanned, row.head, row.repo, row.relay) == (5, 5, REPO, "hg1")
+        assert store.chain(JOURNAL) == heads
+        assert store.certificate(CERTIFICATE) == TOKENS[CERTIFICATE]
+        assert [event.record for event in store.events(0, 10)] == [one, two]
+        assert store.event(JOURNAL, 2).record == two
+        assert store.record_digest(JOURNAL, 2) == two.sha256
+        assert store.delivery("build-9f-2").state is State.PENDING
+
+    def test_unknown_places_have_nothing(self, store):
+        assert store.record_digest(JOURNAL, 1) is None
+        assert store.event(JOURNAL, 1) is None
+        assert store.certificate(CERTIFICATE) is None
+        assert store.delivery("x") is None
+        assert store.chain(JOURNAL) == {}
+        assert store.parts(JOURNAL, "default", 1, 9) == []
+        assert store.receipts("x") == []
+        assert store.newest_event() == 0
+
+    def test_twice_is_once(self, store):
+        given = batch(2, None, records=[record(1), record(2)], deliveries=[delivery(1)])
+        store.accept(given)
+        (claimed,) = claim(store)
+        store.finish(claimed.delivery.id, claimed.fence, DONE, NOW)
+        before = (store.journals(), store.events(0, 10), store.status(), states(store))
+        assert store.accept(given) == Accepted(0, 2)
+        assert (store.journals(), store.events(0, 10), store.status(), states(store)) == before
+        assert claim(store) == []
+
+    def test_a_known_delivery_is_not_made_again(self, store):
+        fill(store, 1)
+        (claimed,) = claim(store)
+        store.finish(claimed.delivery.id, claimed.fence, DONE, NOW)
+        store.accept(batch(2, 1, records=[record(2)], deliveries=[delivery(1), delivery(2)]))
+        assert ids(claim(store)) == ["build-9f-2"]
+
+    @pytest.mark.parametrize("expected", [None, 0, 1, 3])
+    def test_position_must_be_as_expected(self, store, expected):
+        store.accept(batch(2, None, records=[record(1), record(2)]))
+        with pytest.raises(Conflict) as caught:
+            store.accept(batch(4, expected, records=[record(4)], deliveries=[delivery(4)]))
+        assert (caught.value.journal, caught.value.position) == (JOURNAL, 2)
+        assert store.journals()[0].scanned == 2
+        assert store.newest_event() == 2
+        assert states(store) == {}
+
+    def test_another_batch_up_to_the_same_place_is_no_repetition(self, store):
+        store.accept(batch(3, None, records=[record(3)]))
+        with pytest.raises(Conflict):
+            store.accept(batch(3, None, records=[record(2), record(3)]))
+        assert store.newest_event() == 1
+
+    def test_unknown_journal_has_no_position(self, store):
+        with pytest.raises(Conflict) as caught:
+            store.accept(batch(4, 0))
+        assert caught.value.position is None
+        assert store.journals() == []
+
+    def test_noted_journal_has_no_position_either(self, store):
+        store.note_heads("hg1", [standing(head=9)], NOW)
+        store.accept(batch(4, None))
+        (row,) = store.journals()
+        assert (row.scanned, row.head) == (4, 9)
+
+    def test_first_batch_ends_since(self, store):
+        store.learn("hg1", [standing(head=9, since=5.0)], NOW)
+        store.accept(batch(4, None))
+        (row,) = store.journals()
+        assert (row.scanned, row.since, row.first_seen) == (4, None, NOW)
+
+    @pytest.mark.parametrize("expected", [None, 0])
+    def test_other_bytes_at_a_known_place_are_a_fork(self, store, expected):
+        store.accept(batch(1, None, records=[record(1)]))
+        forged = record(1, body=b"other")
+        with pytest.raises(Fork) as caught:
+            store.accept(batch(2, expected, records=[forged, record(2)]))
+        fork = caught.value
+        assert (fork.journal, fork.sequence) == (JOURNAL, 1)
+        assert (fork.stored, fork.received) == (record(1).sha256, forged.sha256)
+        assert store.journals()[0].scanned == 1
+        assert store.record_digest(JOURNAL, 1) == record(1).sha256
+        assert store.record_digest(JOURNAL, 2) is None
+
+    def test_a_certificate_that_nobody_gave_is_an_error(self, store):
+        with pytest.raises(StoreError, match=CERTIFICATE):
+            store.accept(batch(1, None, records=[record(1)], certificates={}))
+        assert store.journals() == []
+        assert store.newest_event() == 0
+
+    def test_a_certificate_need_be_given_once(self, store):
+        store.accept(batch(1, None, records=[record(1)]))
+        store.accept(batch(2, 1, records=[record(2)], certificates={}))
+        assert store.newest_event() == 2
+
+    def test_chain_heads_are_kept_per_branch(self, store):
+        store.accept(batch(1, None, heads={"a": Link(1, "11" * 32), "b": Link(1, "22" * 32)}))
+        store.accept(batch(2, 1, heads={"b": Link(2, "33" * 32)}))
+        assert store.chain(JOURNAL) == {"a": Link(1, "11" * 32), "b": Link(2, "33" * 32)}
+        assert store.chain(OTHER) == {}
+
+    def test_parts_are_those_of_the_branch_in_order(self, store):
+        store.accept(batch(2, None, records=[record(1), record(2, branch="other")]))
+        store.accept(batch(5, 2, records=[record(3), record(4), record(5)]))
+        found = store.parts(JOURNAL, "default", 1, 4)
+        assert found == [record(1).event, record(3).event, record(4).event]
+
+    def test_events_are_numbered_by_acceptance(self, store):
+        store.accept(batch(1, None, records=[record(1)]))
+        store.accept(batch(8, None, journal=OTHER, records=[record(8, journal=OTHER)]))
+        store.accept(batch(3, 1, records=[record(3)]))
+        found = store.events(0, 10)
+        assert [event.record.event_id for event in found] == [
+            f"{JOURNAL}/1",
+            f"{OTHER}/8",
+            f"{JOURNAL}/3",
+        ]
+        numbers = [event.number for event in found]
+        assert numbers == sorted(numbers)
+        assert store.newest_event() == numbers[-1]
+        assert store.events(numbers[0], 1) == [found[1]]
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"scanned": 1, "expected": 2},
+            {"scanned": 2, "records": (record(1, journal=OTHER),)},
+            {"scanned": 2, "records": (record(2), record(1))},
+            {"scanned": 2, "records": (record(2), record(2))},
+            {"scanned": 2, "records": (record(3),)},
+            {"scanned": 2, "expected": 1, "records": (record(1),)},
+        ],
+    )
+    def test_a_batch_that_contradicts_itself_cannot_be_made(self, wrong):
+        with pytest.raises(ValueError, match="batch"):
+            batch(**{"expected": None, **wrong})
+
+
+class TestHeld:
+    def held_then_free(self, store):
+        store.accept(
+            batch(
+                3,
+                None,
+                records=[record(1, held=True), record(2, branch="other"), record(3)],
+                deliveries=[delivery(1), delivery(2, branch="other"), delivery(3)],
+            )
+        )
+
+    def test_only_its_lane_waits(self, store):
+        self.held_then_free(store)
+        assert states(store)["build-9f-1"] is State.HELD
+        assert store.status().held_events == 1
+        assert ids(claim(store)) == ["build-9f-2"]
+        assert store.next_due() == NOW + 60.0
+
+    def test_release_frees_the_lane_in_its_old_order(self, box):
+        self.held_then_free(box.store)
+        store = box.reopen()
+        assert store.release(JOURNAL, "default", 1) == 1
+        assert store.release(JOURNAL, "default", 1) == 0
+        assert not store.event(JOURNAL, 1).record.held
+        assert store.next_due() == 0.0
+        assert ids(claim(store)) == ["build-9f-2", "build-9f-1"]
+
+    def test_release_stops_at_its_sequence_and_branch(self, store):
+        store.accept(
+            batch(
+                3,
+                None,
+                records=[
+                    record(1, held=True),
+                    record(2, held=True),
+                    record(3, held=True, branch="other"),
+                ],
+                deliveries=[delivery(1), delivery(2), delivery(3, branch="other")],
+            )
+        )
+        assert store.release(JOURNAL, "default", 1) == 1
+        assert states(store) == {
+            "build-9f-1": State.PENDING,
+            "build-9f-2": State.HELD,
+            "build-9f-3": State.HELD,
+        }
+        assert store.release(OTHER, "default", 9) == 0
+
+    def test_a_delivery_over_several_parts_waits_for_all(self, store):
+        store.accept(batch(1, None, records=[record(1, held=True)]))
+        several = delivery(2, first=1, last=2)
+        store.accept(batch(2, 1, records=[record(2, held=True)], deliveries=[several]))
+        store.release(JOURNAL, "default", 1)
+        assert states(store) == {several.id: State.HELD}
+        store.release(JOURNAL, "default", 2)
+        assert ids(claim(store)) == [several.id]
+
+    def test_a_delivery_behind_a_running_one_does_not_disturb_it(self, store):
+        store.accept(batch(1, None, records=[record(1)], deliveries=[delivery(1)]))
+        (running,) = claim(store)
+        held = record(2, held=True)
+        store.accept(batch(2, 1, records=[held], deliveries=[delivery(2)]))
+        assert store.delivery(running.delivery.id) == running.delivery
+        store.release(JOURNAL, "default", 2)
+        assert store.delivery(running.delivery.id) == running.delivery
+        assert claim(store) == []
+        assert store.finish(running.delivery.id, running.fence, DONE, NOW)
+        assert ids(claim(store)) == ["build-9f-2"]
+
+    def test_a_batch_releases_before_it_delivers(self, store):
+        store.accept(batch(1, None, records=[record(1, held=True)], deliveries=[delivery(1)]))
+        both = delivery(2, first=1, last=2)
+        given = batch(2, 1, records=[record(2)], deliveries=[both], release=(("default", 1),))
+        store.accept(given)
+        assert states(store) == {"build-9f-1": State.PENDING, both.id: State.PENDING}
+
+
+class TestClaim:
+    def test_a_claim_says_what_to_run(self, store):
+        fill(store, 1)
+        (claimed,) = claim(store, owner="ci/1", lease=30.0)
+        item = claimed.delivery
+        assert claimed.attempt == 1
+        assert claimed.fence == item.fence == int(NOW * 1e6)
+        assert (item.state, item.owner, item.claimed) == (State.RUNNING, "ci/1", NOW)
+        assert (item.lease_until, item.due, item.ended) == (NOW + 30.0, None, None)
+        new = delivery(1)
+        for name in new.__slots__:
+            assert getattr(item, name) == getattr(new, name)
+        assert store.delivery(item.id) == item
+
+    def test_one_delivery_per_lane_in_order(self, store):
+        fill(store, 3)
+        ran = []
+        for _ in range(3):
+            (claimed,) = claim(store)
+            assert claim(store) == []
+            ran += ids([claimed])
+            assert store.finish(claimed.delivery.id, claimed.fence, DONE, NOW)
+        assert ran == ["build-9f-1", "build-9f-2", "build-9f-3"]
+        assert claim(store) == []
+
+    def test_what_comes_behind_a_running_delivery_leaves_its_lease(self, store):
+        fill(store, 1)
+        (running,) = claim(store)
+        store.accept(batch(2, 1, records=[record(2)], deliveries=[delivery(2)]))
+        assert store.next_due() == running.delivery.lease_until
+        assert store.delivery(running.delivery.id) == running.delivery
+        assert ids(claim(store, now=NOW + 60)) == [running.delivery.id]
+
+    def test_what_comes_behind_a_delayed_delivery_leaves_its_delay(self, store):
+        fill(store, 1)
+        (claimed,) = claim(store)
+        store.finish(claimed.delivery.id, claimed.fence, retry(NOW + 5), NOW)
+        store.accept(batch(2, 1, records=[record(2)], deliveries=[delivery(2)]))
+        assert store.next_due() == NOW + 5
+        assert claim(store) == []
+
+    def test_lanes_run_side_by_side(self, store):
+        items = [delivery(1, "build"), delivery(1, "notify")]
+        store.accept(batch(1, None, records=[record(1)], deliveries=items))
+        assert ids(claim(store)) == ["build-9f-1", "notify-9f-1"]
+
+    def test_the_same_key_of_two_rules_is_two_lanes(self, store):
+        items = [delivery(1, rule, order_key="same") for rule in ("build", "notify")]
+        store.accept(batch(1, None, records=[record(1)], deliveries=items))
+        assert len(claim(store)) == 2
+
+    def test_lanes_take_turns(self, store):
+        records = [record(n) for n in (1, 2, 3)]
+        items = [delivery(1), delivery(2), delivery(3, "notify")]
+        store.accept(batch(3, None, records=records, deliveries=items))
+        ran = []
+        while found := claim(store, limit=1):
+            ran += ids(found)
+            store.finish(found[0].delivery.id, found[0].fence, DONE, NOW)
+        assert ran == ["build-9f-1", "notify-9f-3", "build-9f-2"]
+
+    @pytest.mark.parametrize(("limit", "given"), [(-1, 0), (0, 0), (2, 2), (9, 3)])
+    def test_limit(self, store, limit, given):
+        items = [delivery(1, rule) for rule in "abc"]
+        store.accept(batch(1, None, records=[record(1)], deliveries=items))
+        assert len(claim(store, limit=limit)) == given
+
+    def test_never_more_than_the_contract_says(self, store):
+        items = [delivery(1, f"rule{n}") for n in range(MAX_CLAIMS + 1)]
+        store.accept(batch(1, None, records=[record(1)], deliveries=items))
+        assert len(claim(store, limit=10**9)) == MAX_CLAIMS
+        assert len(store.deliveries(Wanted(), 10**9)) == MAX_LIST
+
+    def test_rules_choose_lanes(self, store):
+        items = [delivery(1, "build"), delivery(1, "gone")]
+        store.accept(batch(1, None, records=[record(1)], deliveries=items))
+        assert claim(store, rules=[]) == []
+        assert store.next_due(rules=[]) is None
+        assert ids(claim(store, rules={"build"})) == ["build-9f-1"]
+        assert store.next_due(rules={"build"}) == NOW + 60.0
+        assert states(store)["gone-9f-1"] is State.PENDING
+        assert store.next_due(rules={"gone"}) == 0.0
+        assert ids(claim(store, rules={"gone"})) == ["gone-9f-1"]
+
+    def test_a_finished_lease_of_another_rule_stays_untouched(self, store):
+        fill(store, 1)
+        (claimed,) = claim(store)
+        assert claim(store, now=NOW + 999, rules={"other"}) == []
+        assert store.finish(claimed.delivery.id, claimed.fence, DONE, NOW + 999)
+
+
+class TestFence:
+    def test_grows_though_the_clock_stands_still(self, store):
+        items = [delivery(1, rule) for rule in "abc"]
+        store.accept(batch(1, None, records=[record(1)], deliveries=items))
+        fences = [item.fence for item in claim(store)]
+        assert fences == sorted(set(fences))
+
+    def test_grows_though_the_clock_goes_back_and_the_store_is_reopened(self, box):
+        fill(box.store, 2)
+        (first,) = claim(box.store)
+        box.store.finish(first.delivery.id, first.fence, DONE, NOW)
+        (second,) = claim(box.reopen(crash=True), now=NOW - 1e6)
+        assert second.fence == first.fence + 1
+
+    def test_follows_the_clock(self, store):
+        fill(store, 2)
+        (first,) = claim(store)
+        store.finish(first.delivery.id, first.fence, DONE, NOW)
+        (second,) = claim(store, now=NOW + 5)
+        assert second.fence == int((NOW + 5) * 1e6)
+
+    def test_an_old_fence_changes_nothing(self, store):
+        fill(store, 1)
+        (old,) = claim(store, lease=10.0)
+        (new,) = claim(store, now=NOW + 10.0)
+        assert new.delivery.id == old.delivery.id
+        before = store.delivery(new.delivery.id)
+        receipts = store.receipts(new.delivery.id)
+        assert not store.finish(old.delivery.id, old.fence, DONE, NOW + 11)
+        assert not store.extend(old.delivery.id, old.fence, 99.0, NOW + 11)
+        assert store.delivery(new.delivery.id) == before
+        assert store.receipts(new.delivery.id) == receipts
+        assert store.finish(new.delivery.id, new.fence, DONE, NOW + 11)
+        assert not store.finish(old.delivery.id, old.fence, DONE, NOW + 12)
+
+    def test_unknown_deliveries_belong_to_nobody(self, store):
+        assert not store.finish("x", 1, DONE, NOW)
+        assert not store.extend("x", 1, 9.0, NOW)
+
+
+class TestFinish:
+    def test_done_is_final_and_leaves_a_receipt(self, box):
+        fill(box.store, 1)
+        (claimed,) = claim(box.store, owner="ci/1")
+        full = outcome(
+            reason="exit status 0", exit_status=0, output=b"\x00built\xff", truncated=True
+        )
+        finish = Finish(state=State.DONE, outcome=full)
+        assert box.store.finish(claimed.delivery.id, claimed.fence, finish, NOW + 3)
+        store = box.reopen(crash=True)
+        item = store.delivery(claimed.delivery.id)
+        assert (item.state, item.attempts, item.ended) == (State.DONE, 1, NOW + 3)
+        assert (item.owner, item.claimed, item.lease_until) == (None, None, None)
+        assert (item.reason, item.fence) == ("exit status 0", claimed.fence)
+        (receipt,) = store.receipts(item.id)
+        assert receipt.outcome == full
+        assert (receipt.delivery, receipt.fence, receipt.attempt) == (item.id, item.fence, 1)
+        assert (receipt.owner, receipt.counted) == ("ci/1", True)
+        assert claim(store) == []
+
+    def test_the_same_finish_again_is_true_again(self, store):
+        fill(store, 2)
+        (claimed,) = claim(store)
+        assert store.finish(claimed.delivery.id, claimed.fence, DONE, NOW)
+        before = store.delivery(claimed.delivery.id)
+        assert store.finish(claimed.delivery.id, claimed.fence, DONE, NOW + 5)
+        assert not store.finish(claimed.delivery.id, claimed.fence, DEAD, NOW + 5)
+        assert store.delivery(claimed.delivery.id) == before
+        assert len(store.receipts(claimed.delivery.id)) == 1
+
+    def test_dead_frees_the_lane(self, store):
+        fill(store, 2)
+        (claimed,) = claim(store)
+        store.finish(claimed.delivery.id, claimed.fence, DEAD, NOW)
+        assert states(store)["build-9f-1"] is State.DEAD
+        assert ids(claim(store)) == ["build-9f-2"]
+
+    def test_retry_blocks_the_lane_until_due(self, box):
+        fill(box.store, 2)
+        (claimed,) = claim(box.store)
+        box.store.finish(claimed.delivery.id, claimed.fence, retry(NOW + 5), NOW)
+        store = box.reopen()
+        item = store.delivery("build-9f-1")
+        assert (item.state, item.due, item.attempts) == (State.RETRYING, NOW + 5, 1)
+        assert claim(store, now=NOW + 4.9) == []
+        assert store.next_due() == NOW + 5
+        (again,) = claim(store, now=NOW + 5)
+        assert (again.delivery.id, again.attempt) == ("build-9f-1", 2)
+        assert again.delivery.due is None
+
+    def test_due_but_not_yet_claimed_is_still_retrying(self, store):
+        fill(store, 1)
+        (claimed,) = claim(store)
+        store.finish(claimed.delivery.id, claimed.fence, retry(NOW + 5), NOW)
+        assert claim(store, limit=0, now=NOW + 6) == []
+        assert states(store) == {"build-9f-1": State.RETRYING}
+        assert store.next_due() == 0.0
+        assert len(claim(store, now=NOW + 6)) == 1
+
+    def test_pending_is_ready_at_once_and_not_counted(self, store):
+        fill(store, 2)
+        (claimed,) = claim(store)
+        assert store.finish(claimed.delivery.id, claimed.fence, BACK, NOW)
+        (again,) = claim(store)
+        assert (again.delivery.id, again.attempt) == ("build-9f-1", 1)
+        (receipt,) = store.receipts("build-9f-1")
+        assert (receipt.counted, receipt.outcome.verdict) == (False, "stopped")
+
+    def test_attempts_are_counted_one_by_one(self, store):
+        fill(store, 1)
+        for attempt in range(1, 5):
+            (claimed,) = claim(store, now=NOW + attempt)
+            assert claimed.attempt == attempt
+            store.finish(claimed.delivery.id, claimed.fence, retry(NOW + attempt), NOW)
+        receipts = store.receipts("build-9f-1")
+        assert [receipt.attempt for receipt in receipts] == [1, 2, 3, 4]
+        fences = [receipt.fence for receipt in receipts]
+        assert fences == sorted(set(fences))
+
+    @pytest.mark.parametrize("state", [State.RUNNING, State.HELD, State.SUPERSEDED])
+    def test_an_attempt_cannot_end_otherwise(self, state):
+        with pytest.raises(ValueError, match=state):
+            Finish(state=state, outcome=outcome())
+
+    def test_retry_needs_a_time_and_nothing_else_has_one(self):
+        with pytest.raises(ValueError, match="retry_at"):
+            Finish(state=State.RETRYING, outcome=outcome())
+        with pytest.raises(ValueError, match="retry_at"):
+            Finish(state=State.DONE, outcome=outcome(), retry_at=1.0)
+
+
+class TestLease:
+    def test_extend_moves_its_end(self, store):
+        fill(store, 1)
+        (claimed,) = claim(store, lease=10.0)
+        assert store.extend(claimed.delivery.id, claimed.fence, 10.0, NOW + 8)
+        assert store.delivery(claimed.delivery.id).lease_until == NOW + 18
+        assert store.next_due() == NOW + 18
+        assert claim(store, now=NOW + 17) == []
+        assert len(claim(store, now=NOW + 18)) == 1
+
+    def test_extend_after_the_end_is_too_late_only_once_it_was_taken(self, store):
+        fill(store, 1)
+        (claimed,) = claim(store, lease=10.0)
+        assert store.extend(claimed.delivery.id, claimed.fence, 10.0, NOW + 11)
+        (taken,) = claim(store, now=NOW + 21)
+        assert not store.extend(claimed.delivery.id, claimed.fence, 10.0, NOW + 21)
+        assert store.extend(taken.delivery.id, taken.fence, 10.0, NOW + 21)
+
+    def test_a_finished_delivery_has_no_lease(self, store):
+        fill(store, 1)
+        (claimed,) = claim(store)
+        store.finish(claimed.delivery.id, claimed.fence, DONE, NOW)
+        assert not store.extend(claimed.delivery.id, claimed.fence, 10.0, NOW)
+
+    def test_an_ended_lease_is_a_lost_attempt(self, store):
+        fill(store, 1)
+        claim(store, owner="ci/1", lease=10.0)
+        (again,) = claim(store, owner="ci/2", now=NOW + 10)
+        assert (again.attempt, again.delivery.attempts, again.delivery.lost) == (1, 0, 1)
+        (receipt,) = store.receipts(again.delivery.id)
+        assert (receipt.owner, receipt.attempt, receipt.counted) == ("ci/1", 1, False)
+        assert receipt.outcome.verdict == "lost"
+        assert "ci/1" in receipt.outcome.reason
+        assert (receipt.outcome.started, receipt.outcome.ended) == (NOW, NOW + 10)
+
+    def test_ten_lost_attempts_are_enough(self, store):
+        fill(store, 2)
+        for n in range(LOST_LIMIT):
+            (claimed,) = claim(store, now=NOW + n, lease=1.0)
+            assert claimed.delivery.id == "build-9f-1"
+        (claimed,) = claim(store, now=NOW + LOST_LIMIT)
+        assert claimed.delivery.id == "build-9f-2"
+        dead = store.delivery("build-9f-1")
+        assert (dead.state, dead.lost, dead.attempts) == (State.DEAD, LOST_LIMIT, 0)
+        assert str(LOST_LIMIT) in dead.reason
+        assert dead.ended == NOW + LOST_LIMIT
+        assert len(store.receipts("build-9f-1")) == LOST_LIMIT
+
+    def test_release_leases_at_start(self, box):
+        items = [delivery(1, "build"), delivery(1, "notify")]
+        box.store.accept(batch(1, None, records=[record(1)], deliveries=items))
+        claim(box.store, owner="ci/1")
+        store = box.reopen(crash=True)
+        assert claim(store) == []
+        assert store.release_leases(NOW + 1) == 2
+        assert store.release_leases(NOW + 1) == 0
+        assert [item.attempt for item in claim(store)] == [1, 1]
+        assert store.receipts("build-9f-1")[0].outcome.verdict == "lost"
+
+    def test_release_leases_of_one_owner(self, store):
+        items = [delivery(1, "build"), delivery(1, "notify")]
+        store.accept(batch(1, None, records=[record(1)], deliveries=items))
+        claim(store, limit=1, owner="ci/1")
+        (other,) = claim(store, owner="ci/2")
+        assert store.release_leases(NOW, "ci/1") == 1
+        assert ids(claim(store)) == ["build-9f-1"]
+        assert store.finish(other.delivery.id, other.fence, DONE, NOW)
+
+    def test_release_leases_gives_up_after_ten(self, store):
+        fill(store, 2)
+        for _ in range(LOST_LIMIT):
+            assert ids(claim(store)) == ["build-9f-1"]
+            assert store.release_leases(NOW) == 1
+        assert states(store)["build-9f-1"] is State.DEAD
+        assert ids(claim(store)) == ["build-9f-2"]
+
+
+class TestNextDue:
+    def test_nothing_to_do(self, store):
+        assert store.next_due() is None
+        fill(store, 1)
+        assert store.next_due() == 0.0
+        (claimed,) = claim(store)
+        assert store.next_due() == NOW + 60
+        store.finish(claimed.delivery.id, claimed.fence, DONE, NOW)
+        assert store.next_due() is None
+
+    def test_the_earliest_counts(self, store):
+        items = [delivery(1, "build"), delivery(1, "notify")]
+        store.accept(batch(1, None, records=[record(1)], deliveries=items))
+        first, second = claim(store)
+        store.finish(first.delivery.id, first.fence, retry(NOW + 9), NOW)
+        store.finish(second.delivery.id, second.fence, retry(NOW + 7), NOW)
+        assert store.next_due() == NOW + 7
+        assert store.next_due(rules=["build"]) == NOW + 9
+
+
+class TestQueries:
+    def three(self, store):
+        records = [record(1), record(2, branch="other"), record(3)]
+        items = [delivery(1), delivery(2, branch="other"), delivery(3, "notify")]
+        store.accept(batch(3, None, records=records, deliveries=items))
+        (first,) = claim(store, limit=1)
+        store.finish(first.delivery.id, first.fence, DONE, NOW)
+
+    @pytest.mark.parametrize(
+        ("wanted", "found"),
+        [
+            (Wanted(), [1, 2, 3]),
+            (Wanted(states=frozenset({State.DONE})), [1]),
+            (Wanted(states=frozenset({State.PENDING, State.DEAD})), [2, 3]),
+            (Wanted(states=frozenset()), []),
+            (Wanted(rule="notify"), [3]),
+            (Wanted(repo=REPO), [1, 2, 3]),
+            (Wanted(repo="x"), []),
+            (Wanted(branch="other"), [2]),
+            (Wanted(event_id=f"{JOURNAL}/3"), [3]),
+            (Wanted(rule="build", branch="default"), [1]),
+        ],
+    )
+    def test_deliveries_that_fit(self, store, wanted, found):
+        self.three(store)
+        assert [item.last for item in store.deliveries(wanted, 10)] == found
+
+    def test_paging(self, store):
+        self.three(store)
+        first, second = store.deliveries(Wanted(), 2)
+        assert (first.last, second.last) == (1, 2)
+        (third,) = store.deliveries(Wanted(after=second.number), 2)
+        assert third.last == 3
+        assert store.deliveries(Wanted(), 2, newest=True) == [second, third]
+        assert store.deliveries(Wanted(), 0, newest=True) == []
+
+    def test_status_counts_everything(self, store):
+        empty = store.status()
+        assert (empty.events, empty.held_events, empty.oldest_open) == (0, 0, None)
+        assert empty.deliveries == dict.fromkeys(State, 0)
+        self.three(store)
+        status = store.status()
+        assert (status.events, status.oldest_open) == (3, 1002.0)
+        counted = {**dict.fromkeys(State, 0), State.DONE: 1, State.PENDING: 2}
+        assert status.deliveries == counted
+
+
+def test_several_threads_run_each_delivery_once(store):
+    # Given lanes with several deliveries each
+    rules = [f"rule{n}" for n in range(5)]
+    for n in range(1, 9):
+        items = [delivery(n, rule) for rule in rules]
+        store.accept(batch(n, n - 1 or None, records=[record(n)], deliveries=items))
+    ran, fenced = [], []
+
+    # When several threads claim and finish at once
+    def work(owner):
+        while store.status().deliveries[State.DONE] < 8 * len(rules):
+            for item in claim(store, limit=2, owner=owner):
+                ran.append((item.delivery.rule, item.delivery.last))
+                fenced.append(store.finish(item.delivery.id, item.fence, DONE, NOW))
+
+    threads = [threading.Thread(target=work, args=(f"t{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    # Then every delivery ran once, and each lane in its order
+    assert all(fenced)
+    for rule in rules:
+        assert [last for name, last in ran if name == rule] == list(range(1, 9))

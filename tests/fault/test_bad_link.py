@@ -1,0 +1,163 @@
+"""Between subscriber and relay the link is slow, lossy, cut, stalled; everything arrives, in order.
+
+Real hg, zmq-relay on a tcp endpoint with CURVE, and zmq-subscriber, with fault/proxy.py between.
+"""
+
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from fault import soak_ledger
+from fault.proxy import DOWN, UP, Proxy
+from support.daemons import Daemon
+from support.site import Repository, Site, rule
+from support.waiting import wait_for
+
+BRANCHES = "default,stable,feature"
+LARGE = 400
+"""Changesets of a transaction whose event takes many pieces on the way."""
+
+
+@dataclass
+class Place:
+    site: Site
+    app: Repository
+    proxy: Proxy
+    subscriber: Daemon
+
+    def commit(self) -> None:
+        """Small transactions and a large one."""
+        self.app.build(6, BRANCHES, "--single")
+        self.app.build(LARGE, "default")
+        self.app.build(6, BRANCHES, "--single")
+
+    def complete(self) -> None:
+        """Every changeset came, once, in the order of its branch."""
+        lanes: dict[tuple[str, str], list[str]] = {}
+        for branch in BRANCHES.split(","):
+            lanes[self.app.name, branch] = self.app.branch_nodes(branch)
+        count = sum(map(len, lanes.values()))
+
+        def seen() -> dict[tuple[str, str], list[str]]:
+            found: dict[tuple[str, str], list[str]] = {}
+            for run in self.site.runs():
+                found.setdefault((run.repo, run.branch), []).extend(run.nodes)
+            return found
+
+        wait_for(lambda: sum(map(len, seen().values())) >= count, "all changesets", 90)
+        verdict = soak_ledger.Verdict()
+        verdict.compare("runs", lanes, seen())
+        assert not verdict.problems
+        (row,) = [row for row in self.site.status() if row["kind"] == "journal"]
+        assert (row["behind"], row["stopped"]) == (0, None)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with Site.made() as site:
+        port = free_port()
+        site.configure_relay()
+        path = site.folder / "relay.yml"
+        local = site.endpoint("subscribe")
+        path.write_text(path.read_text().replace(local, f"tcp://127.0.0.1:{port}"))
+        app = site.repository("team/app")
+        app.build(3, BRANCHES)
+        site.relay()
+        with Proxy(("127.0.0.1", port)) as proxy:
+            address = f"tcp://127.0.0.1:{proxy.port}"
+            document = {
+                "name": "ci",
+                "key": "keys/subscriber.key",
+                "trust": ["keys/root.pub"],
+                "relays": [{"address": address, "certificate": "keys/relay.cert"}],
+                "store": "sqlite:ci.db",
+                "start": "earliest",
+                "rules": [rule("build")],
+            }
+            site.write("ci.yml", document)
+            subscriber = site.subscriber()
+            site.wait_runs(3)
+            yield Place(site, app, proxy, subscriber)
+            for daemon in site.daemons:
+                daemon.end()
+
+
+def test_a_slow_link(place: Place) -> None:
+    place.proxy.delay = 0.02
+    place.commit()
+    place.complete()
+    assert place.proxy.count["delayed"] > 20
+
+
+@pytest.mark.long
+def test_bytes_vanish(place: Place) -> None:
+    # What CURVE finds damaged it does not deliver; the session ends at the latest by silence
+    place.proxy.loss = 0.3
+    place.commit()
+    place.subscriber.wait_line("no session with the relay")
+    place.proxy.loss = 0.0
+    place.complete()
+    assert place.proxy.count["lost"]
+
+
+@pytest.mark.long
+def test_the_link_is_cut_again_and_again(place: Place) -> None:
+    for _ in range(5):
+        wait_for(lambda: place.proxy.count["cut"] or place.site.runs(), "a session")
+        place.proxy.cut()
+        place.app.build(3, BRANCHES, "--single")
+        place.proxy.mend()
+    place.commit()
+    place.complete()
+    assert place.proxy.count["cut"] >= 2
+    assert place.subscriber.lines("no session with the relay")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("direction", [UP, DOWN])
+def test_one_direction_stands_still(place: Place, direction: str) -> None:
+    # Then who hears nothing gives the session up, and a new one brings what was missed
+    place.proxy.stall(direction)
+    place.commit()
+    place.subscriber.wait_line("no session with the relay", deadline=60)
+    place.proxy.go_on()
+    place.complete()
+    assert place.proxy.count["stalled"]
+
+
+@pytest.mark.long
+def test_connections_come_in_another_order(place: Place) -> None:
+    # When two connections are held until a later one has been served
+    place.proxy.hold(2)
+    place.proxy.cut()
+    place.proxy.mend()
+    place.commit()
+    place.complete()
+    assert place.proxy.count["held"] == 2
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_everything_at_once(place: Place) -> None:
+    trouble: list[Callable[[], object]] = [
+        place.proxy.cut,
+        place.proxy.mend,
+        lambda: place.proxy.hold(1),
+        lambda: place.proxy.stall(DOWN),
+        place.proxy.go_on,
+        place.proxy.cut,
+        place.proxy.mend,
+    ]
+    place.proxy.delay, place.proxy.loss = 0.01, 0.02
+    for make in trouble:
+        make()
+        place.app.build(4, BRANCHES, "--single")
+    place.proxy.delay = place.proxy.loss = 0.0
+    place.commit()
+    place.complete()

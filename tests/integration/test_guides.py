@@ -1,0 +1,118 @@
+"""The guides for bad nights, followed on a machine where the thing has gone wrong."""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.machine import SUBSCRIBER, TOP, Machine, follow, places, until
+from support.pages import Commands, steps
+
+GUIDES = TOP / "docs" / "howto"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short path: unix sockets are in it."""
+    with tempfile.TemporaryDirectory(prefix="zmqhooks-", dir="/tmp") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def machine(folder: Path) -> Iterator[Machine]:
+    """The set-up of the README, with a daemon and a repository that was pushed to once."""
+    opened = Machine(folder, folder / "etc" / "mercurial" / "hgrc")
+    follow(opened, TOP / "README.md")
+    opened.run(f"hg init {repository(opened)}")
+    opened.push(repository(opened), "default")
+    until(lambda: len(opened.done(config(opened))) == 1)
+    yield opened
+    opened.stop()
+
+
+def repository(machine: Machine) -> Path:
+    return machine.folder / "srv" / "team" / "app"
+
+
+def config(machine: Machine) -> Path:
+    return machine.folder / "etc" / "zmqhooks" / "subscriber.yml"
+
+
+def commands(machine: Machine, page: str) -> list[str]:
+    found = steps(GUIDES / page, places(machine.folder))
+    return [step.text for step in found if isinstance(step, Commands)]
+
+
+def push_again(machine: Machine) -> str:
+    """What a push from the same clone says, and how it ends."""
+    return machine.run(
+        "cd clone-default; echo more >> default; hg commit -m more -u a;"
+        " hg push -q 2>&1 || echo refused"
+    )
+
+
+def test_each_step_of_the_way_can_be_looked_at(machine: Machine) -> None:
+    said = [
+        machine.run(f"cd {repository(machine)}; {text}")
+        for text in commands(machine, "nothing-happens.md")
+    ]
+
+    assert "1 changeset" in said[0]
+    assert "listens" in said[0]
+    assert f"{repository(machine)}: ok (team/app at 1)" in said[1]
+    assert "PROBLEM" not in said[2]
+    assert "done      build  team/app default" in said[3]
+
+
+def test_the_guide_to_what_happens_names_what_the_commands_say() -> None:
+    page = (GUIDES / "nothing-happens.md").read_text()
+    source = "".join(
+        path.read_text() for path in (TOP / "hgext_zmqhooks").rglob("*.py") if path.is_file()
+    )
+
+    for words in re.findall(r"^- \*\*`([^`]+)`", page, re.MULTILINE):
+        known = {"retrying", "dead", "pending", "done", "unknown command 'events'"}
+        assert words in known or words in source, words
+
+
+def test_a_lost_key_is_replaced_and_pushes_go_on_meanwhile(machine: Machine) -> None:
+    page = (GUIDES / "hg-refuses-to-write.md").read_text()
+    hgrc = machine.folder / "etc" / "mercurial" / "hgrc"
+    normal = hgrc.read_text()
+    config(machine).with_name("publisher.key").unlink()
+
+    said = push_again(machine)
+    assert "refused" in said
+    assert "publisher.key: does not exist" in said
+
+    (pause,) = re.findall(r"^```ini\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    hgrc.write_text(normal + pause)
+    assert push_again(machine) == ""
+
+    (issue,) = commands(machine, "hg-refuses-to-write.md")
+    machine.run(issue)
+    hgrc.write_text(normal.replace("publisher.key", "publisher-2.key"))
+    assert push_again(machine) == ""
+
+    until(lambda: len(machine.done(config(machine))) == 3)
+    listed = machine.run(f"cd {repository(machine)}; hg events")
+    assert "catchup: 2 changesets" in listed
+    assert machine.run(f"{SUBSCRIBER}{config(machine)} status")
+
+
+def test_a_damaged_journal_is_set_aside(machine: Machine) -> None:
+    page = (GUIDES / "hg-refuses-to-write.md").read_text()
+    assert "```\nhg events --verify\nhg events --repair\n```" in page
+    events = repository(machine) / ".hg" / "store" / "zmqhooks-events"
+    content = bytearray(events.read_bytes())
+    content[content.rindex(b'"sequence":')] ^= 1
+    events.write_bytes(content)
+
+    said = push_again(machine)
+    assert "refused" in said
+    assert "the event journal of team/app is damaged" in said
+
+    machine.run(f"cd {repository(machine)}; hg events --verify || hg events --repair")
+    assert push_again(machine) == ""
+    assert "no problems found" in machine.run(f"cd {repository(machine)}; hg events --verify")

@@ -1,0 +1,303 @@
+"""The client's side of a session against a relay that is played by the test, also badly."""
+
+import contextlib
+import threading
+import time
+
+import pytest
+import zmq
+from relaykit import Keys, draft, place, until
+from signing import KEYRING, NOW, Journal, batch, certified
+
+from hgext_zmqhooks.service.life import Stop
+from hgext_zmqhooks.service.metrics import Counters
+from hgext_zmqhooks.wire.session import (
+    Ack,
+    Beat,
+    Bye,
+    Follow,
+    Hello,
+    JournalInfo,
+    Role,
+    Session,
+    SessionRefused,
+    Welcome,
+)
+from hgext_zmqhooks.wire.topics import Pattern
+from subscriber.intake import client as client_module
+from subscriber.intake.client import Backoff, Client, Remote, new_identity, probe
+from subscriber.intake.inbox import Tools
+from subscriber.store.memory import MemoryStore
+from subscriber.store.values import StoreError
+
+DEADLINE = 20_000
+SIGNER = certified("publisher")
+ME = certified("ci", roles=["subscriber"], publish=[], read=["hg:**:**:"])
+ONE = "1" * 32
+
+
+class Stage:
+    """A client in a thread, and the ROUTER that it speaks to."""
+
+    def __init__(self, store=None) -> None:
+        self.context = zmq.Context()
+        self.router = self.context.socket(zmq.ROUTER)
+        self.router.bind("inproc://relay")
+        self.store = store or MemoryStore()
+        self.counters = Counters()
+        self.stop = Stop()
+        self.route = b""
+        self.session = Session(Role.RELAY)
+        tools = Tools(
+            store=self.store,
+            keyring=KEYRING,
+            patterns=(Pattern.parse("hg:**:**:"),),
+            match=lambda _parts, _created: (),
+            counters=self.counters,
+            notify=lambda: None,
+            clock=lambda: NOW,
+        )
+        self.welcomes = 0
+        self.client = Client(
+            self.context,
+            Remote("hg1", "inproc://relay"),
+            new_identity(ME, "ci", "store-1"),
+            tools,
+            start="earliest",
+            on_welcome=self.welcomed,
+        )
+        self.thread = threading.Thread(target=self.client.run, args=(self.stop,), daemon=True)
+        self.thread.start()
+
+    def welcomed(self) -> None:
+        self.welcomes += 1
+
+    def frames(self) -> list[bytes]:
+        assert self.router.poll(DEADLINE), "the client says nothing"
+        self.route, *frames = self.router.recv_multipart()
+        return frames
+
+    def hear(self, *kinds):
+        """What the client says next, beats aside."""
+        while True:
+            message = self.session.receive(self.frames())
+            if not isinstance(message, Beat):
+                assert isinstance(message, kinds), message
+                return message
+
+    def greet(self) -> Hello:
+        """The HELLO of the next attempt; what is left of an older one is passed over."""
+        while True:
+            frames = self.frames()
+            if frames[1] == b"HELLO":
+                self.session = Session(Role.RELAY)
+                return self.session.receive(frames)
+
+    def say(self, message) -> None:
+        self.send(self.session.send(message))
+
+    def send(self, frames) -> None:
+        self.router.send_multipart([self.route, *frames])
+
+    def begin(self, *infos: JournalInfo) -> Follow:
+        self.greet()
+        self.say(Welcome("hg1", infos))
+        return self.hear(Follow)
+
+    def close(self) -> None:
+        self.stop.set()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+        self.router.close(linger=0)
+        self.context.term()
+
+
+@contextlib.contextmanager
+def stage(store=None):
+    made = Stage(store)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def one(sequence: int = 1) -> JournalInfo:
+    return JournalInfo(ONE, "app", 1, sequence)
+
+
+def test_an_event_is_on_disk_before_its_ack_is_said() -> None:
+    with stage() as relay:
+        hello = relay.greet()
+        relay.say(Welcome("hg1", (one(),)))
+        follow = relay.hear(Follow)
+        relay.say(batch([Journal(SIGNER).record()], SIGNER))
+        ack = relay.hear(Ack)
+
+        assert (hello.name, hello.store, hello.certificate) == ("ci", "store-1", ME.certificate)
+        assert (follow.patterns, follow.positions) == (("hg:**:**:",), {ONE: 0})
+        assert ack.positions == {ONE: 1}
+        assert ack.credit > 0
+        assert len(relay.store.events(0, 10)) == 1
+
+
+def test_the_client_says_goodbye_when_it_is_stopped() -> None:
+    with stage() as relay:
+        relay.begin(one())
+
+        relay.stop.set()
+
+        assert relay.hear(Bye).reason == "stopping"
+
+
+@pytest.mark.parametrize(
+    ("frames", "kind"),
+    [
+        ([b"junk"], "bad-frames"),
+        ([b"zmqhooks/2", b"BEAT", b"{}", b""], "bad-version"),
+        ([b"zmqhooks/1", b"SING", b"{}", b""], "bad-message"),
+        ([b"zmqhooks/1", b"EVENTS", b"\xff" * 1000, b""], "bad-message"),
+        ([b"zmqhooks/1", b"WELCOME", b'{"name":"x","journals":[]}', b""], "out-of-turn"),
+    ],
+)
+def test_a_relay_that_breaks_the_rules_loses_the_session_and_gets_another(
+    frames: list[bytes], kind: str
+) -> None:
+    with stage() as relay:
+        relay.begin(one())
+
+        relay.send(frames)
+        relay.begin(one())
+        relay.say(batch([Journal(SIGNER).record()], SIGNER))
+
+        assert relay.hear(Ack).positions == {ONE: 1}
+        assert relay.counters.get("refused", kind) == 1
+        assert relay.counters.get("sessions-lost", kind) == 1
+
+
+def test_a_refusal_is_counted_and_tried_again() -> None:
+    with stage() as relay:
+        relay.greet()
+        relay.say(SessionRefused("expired", "the certificate of 'ci' is expired"))
+        relay.begin()
+
+        assert relay.counters.get("session-refused", "expired") == 1
+        assert relay.welcomes == 1
+
+
+def test_silence_ends_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "SILENCE_SECONDS", 0.4)
+    monkeypatch.setattr(client_module, "BEAT_SECONDS", 0.1)
+    with stage() as relay:
+        relay.begin(one())
+        assert relay.frames()[1] == b"BEAT"
+
+        relay.begin(one())
+
+        assert relay.counters.get("sessions-lost", "silence") == 1
+
+
+class Broken(MemoryStore):
+    """A store whose disk is full for a while."""
+
+    failures = 2
+
+    def accept(self, batch):
+        if self.failures:
+            self.failures -= 1
+            raise StoreError("ci.db", "database or disk is full", "make room")
+        return super().accept(batch)
+
+
+def test_what_the_store_did_not_take_is_not_acked_and_comes_again() -> None:
+    with stage(Broken()) as relay:
+        record = Journal(SIGNER).record()
+        for _ in range(Broken.failures):
+            relay.begin(one())
+            relay.say(batch([record], SIGNER))
+        follow = relay.begin(one())
+        relay.say(batch([record], SIGNER))
+
+        assert follow.positions == {ONE: 0}
+        assert relay.hear(Ack).positions == {ONE: 1}
+        assert relay.counters.get("sessions-lost", "store") == 2
+
+
+def test_a_stopped_journal_is_left_out_and_then_asked_for_again() -> None:
+    with stage() as relay:
+        record = Journal(SIGNER).record()
+        relay.begin(one(), JournalInfo("2" * 32, "other", 1, 0))
+
+        relay.say(batch([record]))  # without its certificate
+        without = relay.hear(Follow)
+        again = relay.hear(Follow)
+        relay.say(batch([record], SIGNER))
+
+        assert without.positions == {ONE: None, "2" * 32: 0}
+        assert again.positions == {ONE: 0, "2" * 32: 0}
+        assert relay.hear(Ack).positions == {ONE: 1}
+
+
+def test_delays_grow_and_are_never_equal() -> None:
+    low, high = Backoff(lambda: 0.0), Backoff(lambda: 1.0)
+
+    least, most = [low.next() for _ in range(12)], [high.next() for _ in range(12)]
+
+    assert most[:4] == [0.2, 0.4, 0.8, 1.6]
+    assert most[-1] == 30
+    assert [value / 2 for value in most] == least
+    high.reset()
+    assert high.next() == 0.2
+
+
+def test_a_probe_tells_a_relay_from_a_stranger_and_from_nothing() -> None:
+    with place() as here, here.relay():
+        here.repo().commit(draft())
+        address = here.endpoint("subscribe")
+        good = Remote("r", address, lambda: here.keys.relay.certificate)
+        stranger = Remote("r", address, lambda: Keys().relay.certificate)
+        nobody = Remote("r", here.endpoint("none"), lambda: here.keys.relay.certificate)
+        no_certificate = Remote("r", address, lambda: None)
+        wrong_key = Remote(
+            "r", address, lambda: here.keys.make("other", roles=("relay",)).certificate
+        )
+        me, ring = here.keys.subscriber, here.keys.keyring
+
+        assert probe(good, me, ring, 10) == ""
+        assert "refused" in probe(stranger, me, ring, 10)
+        assert "nobody listens" in probe(nobody, me, ring, 10)
+        assert "no certificate" in probe(no_certificate, me, ring, 10)
+        assert probe(wrong_key, me, ring, 10) != ""
+
+
+def test_a_lost_connection_is_noticed_at_once_and_made_again() -> None:
+    with place() as here:
+        here.repo().commit(draft())
+        counters, stop, welcomes = Counters(), Stop(), []
+        tools = Tools(
+            store=MemoryStore(),
+            keyring=here.keys.keyring,
+            patterns=(Pattern.parse("hg:**:**:"),),
+            match=lambda _parts, _created: (),
+            counters=counters,
+            notify=lambda: None,
+        )
+        remote = Remote("r", here.endpoint("subscribe"), lambda: here.keys.relay.certificate)
+        client = Client(
+            here.context,
+            remote,
+            new_identity(here.keys.subscriber, "ci", "store-1"),
+            tools,
+            start="earliest",
+            on_welcome=lambda: welcomes.append(time.monotonic()),
+        )
+        thread = threading.Thread(target=client.run, args=(stop,), daemon=True)
+        thread.start()
+        for count in (1, 2):
+            with here.relay():
+                until(lambda count=count: len(welcomes) >= count)
+                until(lambda: tools.store.events(0, 10))
+        stop.set()
+        thread.join(20)
+
+        assert not thread.is_alive()
+        assert counters.get("stored") == 1

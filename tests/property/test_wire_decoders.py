@@ -1,0 +1,204 @@
+"""Whatever bytes come, a decoder gives a value or Refused, and soon; what we write, we read."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import wirekit
+import wirestrategies as draw
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from hgext_zmqhooks.wire import certificates, envelope, events, keyfiles, messages, topics
+from hgext_zmqhooks.wire.envelope import Message
+from hgext_zmqhooks.wire.errors import Refused
+from hgext_zmqhooks.wire.keyfiles import SecretKey
+from hgext_zmqhooks.wire.keyring import Keyring
+from hgext_zmqhooks.wire.topics import Pattern
+
+soon = settings(deadline=2000)
+KEY = wirekit.key("publisher", draw.CERTIFICATE).encode()
+PEM = keyfiles.encode_public_pem(wirekit.ROOT.public)
+
+
+def value_or_refused(decode: Callable[[Any], Any], data: Any) -> Any:
+    """The value, None for Refused; anything else fails the test."""
+    try:
+        return decode(data)
+    except Refused:
+        return None
+
+
+def dumped(document: Any) -> bytes:
+    """JSON as a careless or hostile writer makes it: NaN, escaped surrogates."""
+    return json.dumps(document).encode()
+
+
+@soon
+@given(st.text(max_size=40) | draw.any_topic() | st.text("hg:%*?aA0/", max_size=30))
+def test_any_text_is_a_topic_or_refused(text: str) -> None:
+    """A text that splits is the topic of what it splits into."""
+    if parts := value_or_refused(topics.split, text):
+        scheme, name, subject = parts
+        assert topics.topic(topics.source(scheme, name), subject) == text
+    value_or_refused(topics.split_source, text)
+
+
+@soon
+@given(st.text(max_size=40) | st.text("hg:%*?aA0/", max_size=30), draw.any_topic() | st.text())
+@example("hg:" + "*a" * 2000 + ":x:", "hg:" + "a" * 4000 + ":x:")
+def test_any_text_is_a_pattern_or_refused(text: str, topic: str) -> None:
+    """A pattern is kept as it was written and answers for any text."""
+    if pattern := value_or_refused(Pattern.parse, text):
+        assert pattern.text == text
+        assert pattern.matches(topic) in {True, False}
+        assert pattern.matches_source(topic) in {True, False}
+        pattern.prefix.encode()
+
+
+@soon
+@given(st.binary(max_size=200) | draw.damaged(draw.events().map(events.encode)))
+def test_any_bytes_are_an_event_or_refused(data: bytes) -> None:
+    """An event that is read can be written, and its topic is one."""
+    if event := value_or_refused(events.decode, data):
+        assert events.decode(events.encode(event)) == event
+        assert topics.split(event.topic) == ("hg", event.repo, event.branch)
+
+
+@soon
+@given(draw.events().flatmap(lambda e: draw.edited(json.loads(events.encode(e)))).map(dumped))
+def test_any_json_is_an_event_or_refused(data: bytes) -> None:
+    """One odd value anywhere in an event is refused or harmless."""
+    if event := value_or_refused(events.decode, data):
+        assert events.decode(events.encode(event)) == event
+
+
+CLAIMS = json.loads(wirekit.unb64(draw.CERTIFICATE.split(b".")[1]))
+HEADER = json.loads(wirekit.unb64(draw.CERTIFICATE.split(b".")[0]))
+
+
+@soon
+@given(st.binary(max_size=200) | draw.damaged(st.just(draw.CERTIFICATE)))
+def test_any_bytes_are_a_certificate_or_refused(token: bytes) -> None:
+    """No damage to a certificate makes one that the keyring takes."""
+    value_or_refused(certificates.decode, token)
+    ring = Keyring([wirekit.ROOT.public])
+    assert value_or_refused(ring.certificate, token) is None or token == draw.CERTIFICATE
+
+
+@soon
+@given(draw.edited(HEADER).map(dumped), draw.edited(CLAIMS).map(dumped), st.booleans())
+def test_any_signed_json_is_a_certificate_or_refused(
+    header: bytes, claims: bytes, keep: bool
+) -> None:
+    """Whatever a root signs, the keyring gives a whole certificate or Refused."""
+    token = wirekit.forged(json.dumps(HEADER).encode() if keep else header, claims)
+
+    if certificate := value_or_refused(Keyring([wirekit.ROOT.public]).certificate, token):
+        assert (len(certificate.public), len(certificate.curve)) == (32, 40)
+        assert certificate.nbf < certificate.exp
+        f"{certificate.iss}{certificate.sub}{certificate.jti}".encode()
+
+
+@soon
+@given(
+    st.binary(max_size=200) | draw.damaged(st.just(KEY)) | draw.edited(json.loads(KEY)).map(dumped)
+)
+def test_any_bytes_are_a_key_file_or_refused(data: bytes) -> None:
+    """A key that is read can be used and written."""
+    if key := value_or_refused(SecretKey.decode, data):
+        assert SecretKey.decode(key.encode()) == key
+        assert (len(key.public), len(key.curve_public)) == (32, 40)
+
+
+@soon
+@given(st.binary(max_size=200) | draw.damaged(st.just(PEM)))
+@example(b"-----BEGIN PUBLIC KEY-----" + b" \n" * 500_000)
+def test_any_bytes_are_a_public_key_or_refused(data: bytes) -> None:
+    """A PEM gives 32 bytes or Refused."""
+    key = value_or_refused(keyfiles.decode_public_pem, data)
+    assert key is None or len(key) == 32
+
+
+@soon
+@given(draw.session_frames)
+def test_any_frames_are_a_message_of_a_session_or_refused(frames: list[bytes]) -> None:
+    """A message that is read can be written and is read again."""
+    if message := value_or_refused(messages.decode, frames):
+        assert messages.decode(messages.encode(message)) == message
+
+
+@soon
+@given(draw.session_messages, st.data())
+def test_any_header_is_one_of_a_message_or_refused(message: Any, data: st.DataObject) -> None:
+    """One odd value anywhere in a header is refused or harmless."""
+    frames = messages.encode(message)
+    frames[2] = dumped(data.draw(draw.edited(json.loads(frames[2]))))
+
+    if found := value_or_refused(messages.decode, frames):
+        assert messages.decode(messages.encode(found)) == found
+
+
+@soon
+@given(
+    st.lists(st.binary(max_size=80), max_size=6),
+    st.integers(0, 3),
+    st.binary(max_size=80),
+)
+def test_no_frames_but_the_signed_ones_are_authentic(
+    frames: list[bytes], index: int, other: bytes
+) -> None:
+    """Of a message with one frame exchanged, nothing is authentic."""
+    ring = Keyring([wirekit.ROOT.public])
+    honest = wirekit.message().frames()
+
+    def check(given: list[bytes]) -> Any:
+        return ring.authenticate(Message.from_frames(given), wirekit.NOW)
+
+    assert value_or_refused(check, frames) is None
+    exchanged = [*honest[:index], other, *honest[index + 1 :]]
+    assert value_or_refused(check, exchanged) is None
+
+
+@given(draw.events())
+def test_an_event_survives_its_bytes(event: Any) -> None:
+    """Decode undoes encode, and the other way round."""
+    data = events.encode(event)
+    assert events.decode(data) == event
+    assert events.encode(events.decode(data)) == data
+    assert len(data.splitlines()) == 1
+
+
+@given(draw.session_messages)
+def test_a_message_survives_its_frames(message: Any) -> None:
+    """Decode undoes encode, and the other way round."""
+    frames = messages.encode(message)
+    assert messages.decode(frames) == message
+    assert messages.encode(messages.decode(frames)) == frames
+
+
+@given(draw.text, draw.text)
+def test_two_events_never_share_what_is_signed(one: str, other: str) -> None:
+    """The pre-authentication encoding is injective."""
+    assert (envelope.pae(one.encode()) == envelope.pae(other.encode())) is (one == other)
+
+
+@given(st.binary(max_size=64), st.binary(max_size=32).map(lambda raw: raw[: len(raw) // 4 * 4]))
+def test_the_two_alphabets_are_undone(raw: bytes, words: bytes) -> None:
+    """Base64url and Z85 give back the bytes they were made of."""
+    assert keyfiles.b64url_decode(keyfiles.b64url_encode(raw)) == raw
+    assert keyfiles.z85_decode(keyfiles.z85_encode(words)) == words
+
+
+@given(st.text(max_size=12) | st.text(keyfiles._Z85, max_size=10))
+def test_no_two_texts_stand_for_the_same_bytes(text: str) -> None:
+    """A text that decodes is the one that its bytes encode to."""
+    for decode, encode in [
+        (keyfiles.b64url_decode, keyfiles.b64url_encode),
+        (keyfiles.z85_decode, keyfiles.z85_encode),
+    ]:
+        try:
+            raw = decode(text)
+        except ValueError:
+            continue
+        assert encode(raw) == text

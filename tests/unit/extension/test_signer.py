@@ -1,0 +1,74 @@
+"""The key in an hg process: which ones are refused, and when the certificate's time is a topic."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hgkit import DAY, make_keys
+
+from hgext_zmqhooks import settings, signer
+from hgext_zmqhooks.settings import SettingError
+from hgext_zmqhooks.wire import envelope, keyfiles
+
+
+def load(folder: Path, repo: str = "team/app") -> signer.KeySigner:
+    return signer.load(settings.parse({"key": str(folder / "publisher.key")}), repo)
+
+
+def test_signs_with_the_key_of_its_certificate(tmp_path: Path) -> None:
+    key = make_keys(tmp_path)
+    found = load(tmp_path)
+    envelope.verify(b"{}", found.sign(b"{}"), key.public)
+    assert found.certificate == key.certificate
+
+
+def test_a_key_that_no_subscriber_accepts(tmp_path: Path) -> None:
+    make_keys(tmp_path, publish=("hg:other/*:**:",))
+    with pytest.raises(SettingError, match=r"may not publish hg:team/app \(only hg:other/"):
+        load(tmp_path)
+    assert load(tmp_path, "other/x").details.sub == "publisher"
+    make_keys(tmp_path, roles=("subscriber",))
+    with pytest.raises(SettingError, match="may not publish"):
+        load(tmp_path)
+
+
+def test_a_key_without_certificate_or_with_anothers(tmp_path: Path) -> None:
+    key = make_keys(tmp_path)
+    path = tmp_path / "publisher.key"
+    path.write_bytes(replace(key, certificate=None).encode())
+    with pytest.raises(SettingError, match="no certificate"):
+        load(tmp_path)
+    other = keyfiles.generate("other")
+    path.write_bytes(replace(other, certificate=key.certificate).encode())
+    with pytest.raises(SettingError, match="for another key"):
+        load(tmp_path)
+    path.write_bytes(replace(key, certificate=b"a.b.c").encode())
+    with pytest.raises(SettingError, match="bad-certificate"):
+        load(tmp_path)
+
+
+def test_warns_in_the_last_third_and_after(tmp_path: Path) -> None:
+    make_keys(tmp_path, valid=(0, 90 * DAY))
+    found, now = load(tmp_path), time.time()
+    assert found.warning(now + 59 * DAY) is None
+    assert "expires" in (found.warning(now + 61 * DAY) or "")
+    assert "expired" in (found.warning(now + 91 * DAY) or "")
+    assert "not valid yet" in (found.warning(now - DAY) or "")
+
+
+def test_keys_of_a_tcp_relay(tmp_path: Path) -> None:
+    key = make_keys(tmp_path)
+    assert key.certificate
+    (tmp_path / "relay.cert").write_bytes(key.certificate)
+    texts = {
+        "key": str(tmp_path / "publisher.key"),
+        "relay": "tcp://127.0.0.1:1",
+        "relay-certificate": str(tmp_path / "relay.cert"),
+    }
+    curve = signer.curve(settings.parse(texts), key)
+    assert curve
+    assert (curve.public, curve.server) == (key.curve_public, key.curve_public)
+    with pytest.raises(SettingError, match="does not exist"):
+        signer.curve(settings.parse({**texts, "relay-certificate": "/nowhere"}), key)
+    assert signer.curve(settings.parse({**texts, "relay": ""}), key) is None

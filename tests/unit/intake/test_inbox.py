@@ -1,0 +1,460 @@
+"""The inbox over real stores: order of effects, positions, stops, parts over several batches."""
+
+from dataclasses import replace
+
+import pytest
+from signing import DAY, KEYRING, NOW, Journal, batch, certified
+from storekit import BOXES
+
+from hgext_zmqhooks.service.metrics import Counters
+from hgext_zmqhooks.wire.errors import Refused
+from hgext_zmqhooks.wire.keyfiles import generate
+from hgext_zmqhooks.wire.session import JournalInfo, Since
+from hgext_zmqhooks.wire.topics import Pattern
+from subscriber.engine.rules import RuleSpec, compile_rule, deliveries
+from subscriber.intake.inbox import Inbox, Tools
+from subscriber.intake.journals import Journals
+from subscriber.store.base import Decision, State, Wanted
+
+SIGNER = certified("publisher")
+OLD = certified("old", nbf=NOW - 2 * DAY, exp=NOW - DAY)
+ONE, TWO = "1" * 32, "2" * 32
+
+
+class World:
+    """An inbox, its store, and a clock that stands still until it is moved."""
+
+    def __init__(self, store, start="earliest") -> None:
+        self.store = store
+        self.notified = 0
+        self.tick = 100.0
+        self.counters = Counters()
+        rules = [compile_rule(RuleSpec(name="build", topics=("hg:**:**:",)))]
+        self.tools = Tools(
+            store=store,
+            keyring=KEYRING,
+            patterns=(Pattern.parse("hg:**:**:"),),
+            match=lambda parts, created: deliveries(rules, parts, created),
+            counters=self.counters,
+            notify=self.notify,
+            clock=lambda: NOW,
+            tick=lambda: self.tick,
+        )
+        self.start = start
+        self.restart()
+
+    def notify(self) -> None:
+        self.notified += 1
+
+    def restart(self) -> None:
+        self.journals = Journals(self.store, "hg1", self.start)
+        self.inbox = Inbox(self.tools, "hg1", self.journals)
+
+    def welcome(self, *infos: JournalInfo) -> list[str]:
+        return self.journals.welcome(infos, NOW)
+
+    def row(self, journal: str = ONE):
+        return next(row for row in self.store.journals() if row.journal == journal)
+
+    def sequences(self) -> list[int]:
+        return [each.record.sequence for each in self.store.events(0, 1000)]
+
+    def deliveries(self) -> list:
+        return self.store.deliveries(Wanted(), 1000)
+
+
+@pytest.fixture(params=sorted(BOXES))
+def world(request, tmp_path):
+    store = BOXES[request.param](tmp_path).store
+    yield World(store)
+    store.close()
+
+
+def info(sequence: int, journal: str = ONE, *, repo: str = "app", first: int = 1) -> JournalInfo:
+    return JournalInfo(journal, repo, first, sequence)
+
+
+def test_a_batch_is_stored_with_its_deliveries_and_its_position_is_told(world: World) -> None:
+    journal = Journal(SIGNER)
+    world.welcome(info(2))
+
+    position = world.inbox.take(batch([journal.record(), journal.record("stable")], SIGNER))
+
+    assert position == 2
+    assert world.sequences() == [1, 2]
+    assert [item.branch for item in world.deliveries()] == ["default", "stable"]
+    assert (world.row().scanned, world.notified) == (2, 1)
+    assert world.counters.get("stored") == 2
+
+
+def test_the_same_batch_again_changes_nothing(world: World) -> None:
+    journal = Journal(SIGNER)
+    what = batch([journal.record(), journal.record()], SIGNER)
+    world.welcome(info(2))
+    world.inbox.take(what)
+
+    again = world.inbox.take(what)
+    world.restart()
+    after_restart = world.inbox.take(what)
+
+    assert (again, after_restart) == (2, 2)
+    assert (world.sequences(), len(world.deliveries())) == ([1, 2], 2)
+
+
+def test_what_nobody_wants_only_moves_the_position(world: World) -> None:
+    world.welcome(info(50))
+
+    assert world.inbox.take(batch([], scanned=50)) == 50
+    assert (world.row().scanned, world.sequences(), world.notified) == (50, [], 0)
+
+
+@pytest.mark.parametrize(
+    ("start", "scanned", "position"),
+    [("latest", 7, 7), ("earliest", None, 0), (60.0, None, Since(NOW - 60.0))],
+)
+def test_the_first_welcome_decides_where_reading_begins(
+    world: World, start, scanned, position
+) -> None:
+    world.start = start
+    world.restart()
+
+    world.welcome(info(7))
+    world.restart()
+    world.welcome(info(9), info(3, TWO, repo="later"))
+
+    assert world.row().scanned == scanned
+    assert world.journals.positions(0)[ONE] == position
+    assert world.journals.positions(0)[TWO] == 0
+
+
+def test_a_bad_record_stops_its_journal_only_and_what_was_before_it_is_kept(world: World) -> None:
+    journal = Journal(SIGNER)
+    stranger = certified("publisher", root=generate("root"))
+    world.welcome(info(3), info(1, TWO, repo="other"))
+    records = [journal.record(), journal.record(signer=stranger)]
+
+    position = world.inbox.take(batch(records, SIGNER, stranger))
+    other = Journal(SIGNER, repo="other", journal=TWO)
+    fine = world.inbox.take(batch([other.record()], SIGNER, journal=TWO))
+
+    assert (position, fine) == (None, 1)
+    assert (world.row().scanned, world.row(TWO).scanned) == (1, 1)
+    assert world.row().stopped.startswith("unknown-root at sequence 2")
+    assert world.counters.get("refused", "unknown-root") == 1
+    assert world.journals.positions(world.tick) == {ONE: None, TWO: 1}
+
+
+def test_a_stopped_journal_is_asked_for_again_with_growing_delay(world: World) -> None:
+    journal = Journal(SIGNER)
+    bad = batch([journal.record(signer=certified("x", publish=["hg:none:**:"]))], SIGNER)
+    world.welcome(info(1))
+
+    delays = []
+    for _ in range(12):
+        assert world.inbox.take(bad) is None
+        retry = world.journals.next_retry(world.tick)
+        delays.append(retry - world.tick)
+        assert world.journals.positions(retry - 0.1)[ONE] is None
+        assert world.journals.positions(retry)[ONE] == 0
+        world.tick = retry
+
+    assert delays[:4] == [1, 2, 4, 8]
+    assert delays[-1] == 300
+
+
+def test_a_stop_ends_when_the_journal_moves_on(world: World) -> None:
+    journal = Journal(SIGNER)
+    record = journal.record()
+    world.welcome(info(1))
+    assert world.inbox.take(batch([record])) is None  # its certificate is missing
+    assert world.row().stopped.startswith("unknown-certificate")
+
+    assert world.inbox.take(batch([record], SIGNER)) == 1
+
+    assert world.row().stopped is None
+    assert world.journals.next_retry(world.tick) is None
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_an_event_in_parts_makes_one_delivery_when_the_last_part_has_come(
+    world: World, cut: int
+) -> None:
+    journal = Journal(SIGNER)
+    parts = [journal.record(parts=(number, 3)) for number in (1, 2, 3)]
+    world.welcome(info(3))
+
+    for piece in (parts[:cut], parts[cut:]):
+        if piece:
+            assert world.deliveries() == []
+            world.inbox.take(batch(piece, SIGNER))
+            world.restart()
+
+    (item,) = world.deliveries()
+    assert (item.first, item.last) == (1, 3)
+
+
+def test_a_later_valid_event_frees_what_was_held(world: World) -> None:
+    journal = Journal(SIGNER)
+    world.welcome(info(2))
+    world.inbox.take(batch([journal.record(signer=OLD)], OLD))
+    assert [item.state for item in world.deliveries()] == [State.HELD]
+
+    world.inbox.take(batch([journal.record()], SIGNER))
+
+    assert [item.state for item in world.deliveries()] == [State.PENDING, State.PENDING]
+
+
+def test_another_reader_of_the_same_store_is_noticed(world: World) -> None:
+    journal = Journal(SIGNER)
+    first, second = batch([journal.record()], SIGNER), batch([journal.record()], SIGNER)
+    world.welcome(info(2))
+    fast = Inbox(world.tools, "hg1", Journals(world.store, "hg1", "earliest"))
+    fast.take(first)
+    fast.take(second)
+
+    slow = world.inbox.take(first)
+
+    assert slow is None
+    assert world.row().scanned == 2
+    assert world.inbox.take(second) == 2
+    assert (world.sequences(), len(world.deliveries())) == ([1, 2], 2)
+
+
+def test_other_bytes_at_a_known_place_are_a_fork(world: World) -> None:
+    world.welcome(info(1))
+    world.inbox.take(batch([Journal(SIGNER).record()], SIGNER))
+
+    position = world.inbox.take(batch([Journal(SIGNER).record(origin="catchup")], SIGNER))
+
+    assert position is None
+    assert world.row().stopped.startswith("fork at sequence 1")
+
+
+def test_events_of_a_journal_that_was_never_introduced_end_the_session(world: World) -> None:
+    with pytest.raises(Refused, match="unknown-journal"):
+        world.inbox.take(batch([], scanned=4))
+
+
+def test_a_relay_cannot_name_journals_without_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subscriber.intake.journals.MAX_JOURNALS", 2)
+    infos = [info(1, f"{number:032x}", repo=f"r{number}") for number in range(3)]
+
+    with pytest.raises(Refused, match="too-many"):
+        world.welcome(*infos)
+
+    assert world.store.journals() == []
+    world.welcome(*infos[:2])
+    with pytest.raises(Refused, match="too-many"):
+        world.journals.heads(infos[2:], NOW)
+
+
+def test_a_journal_that_lost_its_end_or_its_beginning_is_told(world: World) -> None:
+    world.welcome(info(9))
+    world.inbox.take(batch([], scanned=9))
+
+    (lost_end,) = world.journals.heads([info(5)], NOW)
+    (pruned,) = world.journals.heads([info(40, first=30)], NOW)
+
+    assert "ends at sequence 5, but was read up to 9" in lost_end
+    assert "events 10 to 29" in pruned
+
+
+def test_what_was_pruned_is_no_gap(world: World) -> None:
+    journal = Journal(SIGNER)
+    first = journal.record()
+    world.welcome(info(1))
+    world.inbox.take(batch([first], SIGNER))
+    journal.record()
+    late = journal.record()
+
+    world.journals.heads([info(3, first=3)], NOW)
+
+    assert world.inbox.take(batch([late], SIGNER)) == 3
+
+
+def test_a_gap_of_a_branch_met_for_the_first_time_is_seen_after_reading_by_age(
+    world: World,
+) -> None:
+    world.start = 60.0
+    world.restart()
+    journal = Journal(SIGNER)
+    for _ in range(3):
+        journal.record("default")
+    world.welcome(info(6))
+    world.inbox.take(batch([journal.record("default")], SIGNER))
+    journal.record("stable")  # withheld
+    withheld = journal.record("stable")
+
+    assert world.inbox.take(batch([withheld], SIGNER)) is None
+    assert world.row().stopped.startswith("gap at sequence 6")
+
+
+def test_a_successor_is_checked_against_the_journals_before_it_only(world: World) -> None:
+    old, new = Journal(SIGNER), Journal(SIGNER, journal=TWO)
+    world.welcome(info(1), info(1, TWO))
+
+    assert world.inbox.take(batch([old.record()], SIGNER)) == 1
+    assert world.inbox.take(batch([new.record()], SIGNER, journal=TWO)) is None
+    assert world.row(TWO).stopped.startswith("unfit-journal")
+
+
+def test_a_journal_that_ends_before_what_was_read_is_held_until_it_does_not(world: World) -> None:
+    world.start = "latest"
+    world.restart()
+    world.welcome(info(9))
+    ended = JournalInfo(ONE, "app", 1, 5, closed=True)
+
+    # When it ends before, then it is held, which is said once, and not asked for
+    (line,) = world.journals.heads([info(5)], NOW)
+    assert "is held" in line
+    assert world.journals.heads([info(6)], NOW) == []
+    assert world.row().stopped.startswith("beyond-head")
+    assert world.journals.positions(0.0) == {ONE: None}
+    assert world.journals.next_retry(0.0) is None
+    # and goes on when it is as long again, or has ended because another one took over
+    for again in (info(9), ended):
+        world.journals.heads([info(5)], NOW)
+        world.restart()
+        assert world.journals.positions(0.0) == {ONE: None}
+        assert world.journals.heads([again], NOW) == []
+        assert world.row().stopped is None
+        assert world.journals.positions(0.0) == {ONE: 9}
+
+
+def test_a_name_that_another_relay_serves_is_read_from_its_beginning(world: World) -> None:
+    three = "3" * 32
+    world.welcome(info(9))
+    second = Journals(world.store, "hg2", "latest")
+
+    second.welcome([info(3, TWO), info(3, three, repo="b")], NOW)
+
+    assert second.positions(0.0) == {TWO: 0, three: 3}
+    assert second.known(TWO).others == {ONE}
+    assert second.known(three).others == frozenset()
+
+
+def test_an_event_that_a_person_admits_is_taken_although_it_does_not_fit(world: World) -> None:
+    # Given a second journal of a repository, which continues nothing
+    journal = Journal(SIGNER, journal=TWO)
+    records = [journal.record(), journal.record()]
+    world.welcome(info(0), info(2, TWO))
+    assert world.inbox.take(batch(records, SIGNER, journal=TWO)) is None
+    assert world.row(TWO).stopped.startswith("unfit-journal at sequence 1")
+    assert not world.journals.decided()
+    # When its first event is admitted
+    world.store.decide(
+        Decision(at=NOW, who="alice", verb="admit", journal=TWO, branch=None, sequence=1)
+    )
+    # Then it goes on at once
+    assert world.journals.decided()
+    assert world.journals.positions(world.tick)[TWO] == 0
+    assert world.inbox.take(batch(records, SIGNER, journal=TWO)) == 2
+    assert world.row(TWO).stopped is None
+
+
+# Where reading began
+
+
+def test_a_beginning_that_was_kept_back_is_noticed_after_a_restart_too(world: World) -> None:
+    journal = Journal(SIGNER)
+    world.welcome(info(3))
+    seen, kept_back, last = journal.record(), journal.record("new"), journal.record("new")
+    world.inbox.take(batch([seen], SIGNER, scanned=kept_back.sequence))
+    world.restart()
+    world.welcome(info(3))
+
+    assert world.inbox.take(batch([last], SIGNER)) is None
+    assert world.row().stopped.startswith("gap at sequence 3")
+
+
+@pytest.mark.parametrize("start", ["latest", 3600.0])
+def test_where_reading_began_stays_the_same(world: World, start) -> None:
+    """What stands before it was never asked for; what stands behind it may not be missing."""
+    journal = Journal(SIGNER)
+    journal.record("old")
+    world.start = start
+    world.restart()
+    world.welcome(info(1))
+    before, here, after = journal.record(), journal.record("old"), journal.record("new")
+    for record in (before, here):
+        assert world.inbox.take(batch([record], SIGNER)) == record.sequence
+        world.restart()
+        world.welcome(info(3))
+    last = journal.record("new")
+
+    assert (world.row().origin, world.row().scanned) == (1, 3)
+    assert world.inbox.take(batch([last], SIGNER)) is None, f"{after.sequence} is missing"
+
+
+def test_a_branch_that_is_asked_for_again_goes_on_behind_what_was_not(world: World) -> None:
+    journal = Journal(SIGNER)
+    world.store.follow("all")
+    world.welcome(info(4))
+    first, unasked, other = journal.record(), journal.record(), journal.record("other")
+    world.inbox.take(batch([first], SIGNER))
+    # Given that the patterns leave out `default` for a while
+    world.store.follow("other only")
+    world.restart()
+    world.welcome(info(4))
+    assert world.inbox.take(batch([other], SIGNER)) == 3
+    # When they name it again
+    world.store.follow("all")
+    world.restart()
+    world.welcome(info(4))
+    # Then its next event is taken although it follows one that was not asked for, but only then
+    journal_at = batch([journal.record()], SIGNER)
+    assert world.inbox.take(journal_at) == 4
+    journal.record()
+    assert world.inbox.take(batch([journal.record()], SIGNER)) is None
+    assert unasked.sequence == 2
+
+
+def test_what_was_pruned_excuses_nothing_that_was_read(world: World) -> None:
+    """A relay that keeps an event back cannot say later that it was pruned."""
+    journal = Journal(SIGNER)
+    world.welcome(info(4))
+    first, kept_back = journal.record(), journal.record()
+    world.inbox.take(batch([first], SIGNER, scanned=kept_back.sequence))
+
+    world.journals.heads([info(4, first=3)], NOW)
+
+    assert world.inbox.take(batch([journal.record()], SIGNER)) is None
+    assert world.row().stopped.startswith("gap at sequence 3")
+
+
+def test_behind_what_was_pruned_unread_reading_begins_anew(world: World) -> None:
+    journal = Journal(SIGNER)
+    world.welcome(info(5))
+    first, _, _, fourth = (journal.record() for _ in range(4))
+    world.inbox.take(batch([first], SIGNER))
+
+    (alarm,) = world.journals.heads([info(5, first=4)], NOW)
+
+    assert "events 2 to 3" in alarm
+    assert world.inbox.take(batch([fourth], SIGNER)) == 4
+    assert world.row().origin == 3
+
+
+def test_a_journal_that_another_relay_told_of_must_be_introduced_by_this_one(
+    world: World,
+) -> None:
+    """Else a relay could end the daemon with a batch that begins where we do not stand."""
+    journal = Journal(SIGNER)
+    world.welcome(info(2))
+    world.inbox.take(batch([journal.record()], SIGNER))
+    other = Inbox(world.tools, "hg2", Journals(world.store, "hg2", "earliest"))
+
+    with pytest.raises(Refused, match="never told of"):
+        other.take(batch([journal.record()], SIGNER))
+
+
+def test_the_scope_is_what_is_asked_for_and_what_may_be_read(world: World) -> None:
+    one, two = Pattern.parse("hg:a:**:"), Pattern.parse("hg:b:**:")
+    scopes = [
+        replace(world.tools, patterns=patterns, allowed=allowed).scope
+        for patterns, allowed in (((one, two), ()), ((two, one), ()), ((one,), (two,)))
+    ]
+
+    assert scopes[0] == scopes[1] != scopes[2]

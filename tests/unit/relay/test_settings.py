@@ -1,0 +1,104 @@
+import grp
+import os
+from pathlib import Path
+
+import pytest
+
+from hgext_zmqhooks.relay import settings
+from hgext_zmqhooks.service.errors import ConfigError
+
+GROUP = grp.getgrgid(os.getegid()).gr_name
+
+RELAY = f"""
+key: relay.key
+trust: [root.pub]
+publish: ipc:///run/zmqhooks/publish
+subscribe: [tcp://0.0.0.0:5701, ipc:///run/zmqhooks/subscribe]
+broadcast: ipc:///run/zmqhooks/broadcast
+repositories: ["/srv/hg/**", here/*]
+state: /var/lib/zmqhooks/relay.db
+group: {GROUP}
+"""
+
+SUBSCRIBER = """
+name: ci
+key: ci.key
+trust: [root.pub]
+store: sqlite:/var/lib/zmqhooks/ci.db
+rules: [{name: build, exec: ["./build.sh"]}]
+relay:
+  publish: ipc:///run/zmqhooks/publish
+  repositories: ["/srv/hg/**"]
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    def write(text):
+        path = tmp_path / "f.yml"
+        path.write_text(text)
+        return settings.load(path)
+
+    return write
+
+
+def test_a_relay_yml(load, tmp_path):
+    loaded = load(RELAY)
+    given = loaded.settings
+    assert not loaded.inside
+    assert given.key == tmp_path / "relay.key"
+    assert given.trust == (tmp_path / "root.pub",)
+    assert [one.transport for one in given.subscribe] == ["tcp", "ipc"]
+    assert given.repositories == ("/srv/hg/**", f"{tmp_path}/here/*")
+    assert (given.state, given.group) == (Path("/var/lib/zmqhooks/relay.db"), GROUP)
+
+
+def test_a_relay_inside_a_subscriber_takes_key_trust_and_state_from_it(load, tmp_path):
+    loaded = load(SUBSCRIBER)
+    assert loaded.inside
+    assert loaded.settings.key == tmp_path / "ci.key"
+    assert loaded.settings.trust == (tmp_path / "root.pub",)
+    assert loaded.settings.state == Path("/var/lib/zmqhooks/ci.db.relay")
+
+
+def test_what_the_section_says_wins(load, tmp_path):
+    loaded = load(SUBSCRIBER + "  key: own.key\n  state: own.db\n")
+    assert loaded.settings.key == tmp_path / "own.key"
+    assert loaded.settings.state == tmp_path / "own.db"
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "hint"),
+    [
+        (("key: relay.key", ""), "key: required, but missing", ""),
+        (("trust: [root.pub]", ""), "trust: required, but missing", ""),
+        (("state: /var", "#"), "state: required, but missing", ""),
+        (("publish: ipc", "publsh: ipc"),
+         "publsh: 'ipc:///run/zmqhooks/publish': unknown key", 'did you mean "publish"?'),
+        (("[\"/srv/hg/**\", here/*]", "[]"), "repositories: names no repository", ""),
+        (("\"/srv/hg/**\"", "\"/\""), "repositories[0]: '/': not a folder", ""),
+        (("broadcast: ipc:///run/zmqhooks/broadcast", "broadcast: tcp://0.0.0.0:5702"),
+         "broadcast: 'tcp://0.0.0.0:5702': a tcp endpoint needs `broadcast-readers`",
+         "use an ipc endpoint"),
+        (("hooks/subscribe", "hooks/publish"),
+         "subscribe[1]: 'ipc:///run/zmqhooks/publish': is the address of publish too", ""),
+        (("tcp://0.0.0.0:5701", "5701"), "subscribe[0]: 5701: neither ipc", ""),
+    ],
+)  # fmt: skip
+def test_errors_say_what_to_change(load, tmp_path, change, message, hint):
+    with pytest.raises(ConfigError) as caught:
+        load(RELAY.replace(*change))
+    assert str(caught.value).startswith(f"{tmp_path}/f.yml: {message}")
+    assert caught.value.hint.startswith(hint)
+
+
+def test_errors_inside_a_subscriber_yml_name_the_whole_key(load):
+    with pytest.raises(ConfigError, match=r"relay\.grop: 'hg': unknown key"):
+        load(SUBSCRIBER + "  grop: hg\n")
+    with pytest.raises(ConfigError, match=r"relay\.state: required"):
+        load(SUBSCRIBER.replace("sqlite:/var/lib/zmqhooks/ci.db", "redis://localhost/0"))
+
+
+def test_a_subscriber_without_a_relay(load):
+    with pytest.raises(ConfigError, match="has no relay of its own"):
+        load("name: x\nrelays: [{address: 'ipc:///x'}]\n")

@@ -1,0 +1,49 @@
+"""The lock of a store when its holder was killed while it started a command."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from subscriber.store.connection import Lock
+from subscriber.store.values import StoreError
+
+# Takes the lock, leaves a child that shares it for a while, and dies.
+HOLDER = """
+import os, signal, sys, time
+from pathlib import Path
+from subscriber.store.connection import Lock
+lock = Lock(Path(sys.argv[1]))
+if os.fork() == 0:
+    os.close(1)
+    time.sleep(float(sys.argv[2]))
+    os._exit(0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed_holder(path: Path, seconds: float) -> None:
+    subprocess.run([sys.executable, "-c", HOLDER, str(path), str(seconds)], check=False)
+
+
+def test_a_lock_that_a_child_of_a_dead_holder_still_shares_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "ci.db.lock"
+    killed_holder(path, 0.5)
+
+    begin = time.monotonic()
+    with Lock(path):
+        waited = time.monotonic() - begin
+
+    assert 0.1 < waited < 2
+
+
+def test_a_living_holder_is_named_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "ci.db.lock"
+    begin = time.monotonic()
+
+    with Lock(path), pytest.raises(StoreError, match="in use by process"):
+        Lock(path)
+
+    assert time.monotonic() - begin < 1

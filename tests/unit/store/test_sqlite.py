@@ -1,0 +1,302 @@
+"""What only the SQLite store has: its file, its lock, its versions, and what its errors say."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from storekit import DONE, batch, delivery, fill, record
+from support.nobody import unprivileged
+
+from subscriber.store import connection, migrate
+from subscriber.store.base import State, StoreError, Wanted
+from subscriber.store.sqlite import SqliteReader, SqliteStore
+
+SCHEMAS = Path(__file__).parents[2] / "conformance" / "schemas"
+NOW = 2_000_000_000.0
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "ci.db"
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that everybody may enter."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def shape(db):
+    """Everything that a schema makes, without its white space."""
+    rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name")
+    made = [(*row[:3], " ".join((row[3] or "").split())) for row in rows]
+    return made, db.execute("PRAGMA user_version").fetchone()
+
+
+class TestFile:
+    def test_only_its_user_may_read_it_whatever_the_umask(self, path):
+        old = os.umask(0)
+        try:
+            with SqliteStore.open(path) as store:
+                fill(store, 1)
+                modes = {
+                    entry.name: stat.S_IMODE(entry.stat().st_mode)
+                    for entry in path.parent.iterdir()
+                }
+        finally:
+            os.umask(old)
+        assert set(modes) >= {"ci.db", "ci.db-wal", "ci.db.lock"}
+        assert set(modes.values()) == {0o600}
+
+    def test_every_step_is_on_disk_before_it_returns(self, path):
+        with SqliteStore.open(path) as store:
+            assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+            assert store._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+            assert store._db.execute("PRAGMA foreign_keys").fetchone()[0] == 1
+
+    def test_all_tables_are_strict(self, path):
+        with SqliteStore.open(path) as store:
+            tables = store._db.execute("PRAGMA table_list").fetchall()
+        ours = [row for row in tables if not row[1].startswith("sqlite_")]
+        assert len(ours) == 13
+        assert all(row[5] for row in ours)
+
+    def test_a_finished_claim_uses_no_full_scan(self, path):
+        """The engine's statements must stay quick with a million old deliveries."""
+        values = {
+            "lane": 1,
+            "now": 1.0,
+            "rules": None,
+            "limit": 1,
+            "owner": None,
+            "id": "x",
+            "fence": 1,
+            "until": 1.0,
+        }
+        with SqliteStore.open(path) as store:
+            for name in ("first_open", "ready_lanes", "due_lanes", "held_by", "running", "extend"):
+                plan = store._db.execute(f"EXPLAIN QUERY PLAN {migrate.queries()[name]}", values)
+                steps = [row[3] for row in plan]
+                assert not [step for step in steps if step.startswith("SCAN delivery")], steps
+                assert not [step for step in steps if step == "SCAN lane"], steps
+
+
+class TestLock:
+    def test_a_second_daemon_is_told_who_has_it(self, path):
+        with SqliteStore.open(path):
+            with pytest.raises(StoreError) as caught:
+                SqliteStore.open(path)
+            assert f"in use by process {os.getpid()}" in str(caught.value)
+            assert str(path) in str(caught.value)
+            assert caught.value.hint
+        SqliteStore.open(path).close()
+
+    def test_another_process_is_told_too_and_gets_it_when_we_are_gone(self, path):
+        script = (
+            "import sys; from pathlib import Path\n"
+            "from subscriber.store.sqlite import SqliteStore\n"
+            "SqliteStore.open(Path(sys.argv[1])).close()"
+        )
+        command = [sys.executable, "-c", script, str(path)]
+        with SqliteStore.open(path):
+            refused = subprocess.run(
+                command, check=False, capture_output=True, text=True, timeout=60
+            )
+        assert refused.returncode != 0
+        assert f"in use by process {os.getpid()}" in refused.stderr
+        subprocess.run(command, check=True, timeout=60)
+
+    def test_a_reader_needs_no_lock(self, path):
+        with SqliteStore.open(path) as store, SqliteReader.open(path) as reader:
+            fill(store, 2)
+            (claimed,) = store.claim("ci", 60.0, 1, NOW)
+            assert reader.delivery(claimed.delivery.id) == claimed.delivery
+            store.finish(claimed.delivery.id, claimed.fence, DONE, NOW)
+            assert [item.state for item in reader.deliveries(Wanted(), 9)] == [
+                State.DONE,
+                State.PENDING,
+            ]
+            assert reader.status() == store.status()
+            assert reader.identity() == store.identity()
+
+
+class TestReader:
+    def test_without_a_store(self, path):
+        with pytest.raises(StoreError, match="no such store") as caught:
+            SqliteReader.open(path)
+        assert caught.value.hint
+        assert not path.exists()
+
+    def test_cannot_write(self, path):
+        SqliteStore.open(path).close()
+        with SqliteReader.open(path) as reader, pytest.raises(sqlite3.OperationalError):
+            reader._db.execute("DELETE FROM event")
+
+    def test_after_the_daemon_has_ended(self, path):
+        with SqliteStore.open(path) as store:
+            fill(store, 1)
+        with SqliteReader.open(path) as reader:
+            assert reader.newest_event() == 1
+
+
+class TestVersions:
+    @pytest.mark.parametrize("old", range(1, migrate.VERSION + 1))
+    def test_migrated_equals_fresh(self, path, tmp_path, old):
+        # Given a database of an old version
+        db = sqlite3.connect(tmp_path / "old.db", isolation_level=None)
+        db.executescript((SCHEMAS / f"{old}.sql").read_text())
+        db.execute(f"PRAGMA user_version = {old}")
+        # When it is migrated
+        connection.update(db)
+        # Then it cannot be told from a fresh one
+        with SqliteStore.open(path) as store:
+            assert shape(db) == shape(store._db)
+        db.close()
+
+    def test_the_newest_schema_is_kept_for_later_versions(self):
+        kept = (SCHEMAS / f"{migrate.VERSION}.sql").read_text()
+        assert kept == migrate.text("schema.sql")
+
+    def test_a_step_that_fails_leaves_the_old_form(self, path, monkeypatch):
+        SqliteStore.open(path).close()
+        monkeypatch.setattr(migrate, "VERSION", migrate.VERSION + 1)
+        twice = "CREATE TABLE new (a INTEGER) STRICT;\nCREATE TABLE new (a);"
+        broken = {f"migrate-{migrate.VERSION}.sql": twice}
+        monkeypatch.setattr(migrate, "text", broken.__getitem__)
+        with pytest.raises(StoreError):
+            SqliteStore.open(path)
+        db = sqlite3.connect(path)
+        made, version = shape(db)
+        db.close()
+        assert version == (migrate.VERSION - 1,)
+        assert "new" not in [row[1] for row in made]
+
+    def test_a_step_is_taken_and_data_stays(self, path, monkeypatch):
+        with SqliteStore.open(path) as store:
+            fill(store, 1)
+        monkeypatch.setattr(migrate, "VERSION", migrate.VERSION + 1)
+        steps = {f"migrate-{migrate.VERSION}.sql": "CREATE TABLE new (a INTEGER) STRICT;"}
+        monkeypatch.setattr(migrate, "text", steps.__getitem__)
+        with pytest.raises(StoreError, match="older version"):
+            SqliteReader.open(path)
+        with SqliteStore.open(path) as store:
+            assert "new" in [row[1] for row in shape(store._db)[0]]
+            assert store.newest_event() == 1
+        with SqliteReader.open(path) as reader:
+            assert connection.version(reader._db) == migrate.VERSION
+
+    @pytest.mark.parametrize("opened", [SqliteStore, SqliteReader])
+    def test_a_newer_one_is_refused(self, path, opened):
+        SqliteStore.open(path).close()
+        db = sqlite3.connect(path)
+        db.execute("PRAGMA user_version = 99")
+        db.close()
+        with pytest.raises(StoreError, match="version 99"):
+            opened.open(path)
+
+
+class TestErrors:
+    def test_a_full_disk_loses_nothing_and_goes_on(self, path):
+        with SqliteStore.open(path) as store:
+            fill(store, 1)
+            pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+            store._db.execute(f"PRAGMA max_page_count = {pages}")
+            big = batch(2, 1, records=[record(2, body=bytes(100_000))], deliveries=[delivery(2)])
+            with pytest.raises(StoreError, match="disk is full") as caught:
+                store.accept(big)
+            assert caught.value.file == str(path)
+            assert "free some space" in caught.value.hint
+            assert store.journals()[0].scanned == 1
+            assert len(store.claim("ci", 1.0, 9, NOW)) == 1
+            store._db.execute("PRAGMA max_page_count = 1000000")
+            assert store.accept(big).new == 1
+
+    def test_a_file_that_cannot_be_written(self, path):
+        with SqliteStore.open(path) as store:
+            store._db.execute("PRAGMA query_only = ON")
+            with pytest.raises(StoreError, match="cannot be written") as caught:
+                fill(store, 1)
+            assert "mode" in caught.value.hint
+
+    @pytest.mark.parametrize("opened", [SqliteStore, SqliteReader])
+    def test_something_else_than_a_database(self, path, opened):
+        path.write_bytes(b"not a database, but long enough to be looked at as one" * 20)
+        with pytest.raises(StoreError, match="not a SQLite database") as caught:
+            opened.open(path)
+        assert caught.value.file == str(path)
+
+    def test_a_damaged_database(self, path):
+        with SqliteStore.open(path) as store:
+            fill(store, 50)
+        data = bytearray(path.read_bytes())
+        data[4096:] = bytes(len(data) - 4096)
+        path.write_bytes(data)
+        with pytest.raises(StoreError, match="damaged") as caught, SqliteStore.open(path) as store:
+            store.events(0, 10)
+        assert f"{path} .recover" in caught.value.hint
+
+    def test_a_store_of_another_user_is_named(self, open_folder):
+        store = open_folder / "ci.db"
+        SqliteStore.open(store).close()
+        for file in open_folder.iterdir():
+            file.chmod(0)
+
+        with unprivileged() as user:
+            with pytest.raises(StoreError) as writing:
+                SqliteStore.open(store)
+            with pytest.raises(StoreError) as reading:
+                SqliteReader.open(store)
+
+        assert f"may not be written by user {user}" in writing.value.reason
+        assert "chown -R" in writing.value.hint
+        assert f"{store} (" in reading.value.reason
+        assert f"may not be read by user {user}" in reading.value.reason
+
+    def test_a_reader_that_may_not_enter_the_folder_is_told(self, open_folder):
+        inner = open_folder / "inner"
+        inner.mkdir()
+        inner.chmod(0o700 if os.geteuid() == 0 else 0)
+
+        with unprivileged(), pytest.raises(StoreError, match="may not be entered"):
+            SqliteReader.open(inner / "ci.db")
+        inner.chmod(0o755)
+
+    def test_no_folder(self, tmp_path):
+        with pytest.raises(StoreError, match="cannot be opened") as caught:
+            SqliteStore.open(tmp_path / "none" / "ci.db")
+        assert "folder" in caught.value.hint
+
+    def test_a_folder_in_its_place(self, tmp_path):
+        (tmp_path / "ci.db").mkdir()
+        with pytest.raises(StoreError, match="cannot be opened"):
+            SqliteStore.open(tmp_path / "ci.db")
+
+    def test_another_writer_that_does_not_end(self, path):
+        with SqliteStore.open(path) as store:
+            store._db.execute("PRAGMA busy_timeout = 1")
+            other = sqlite3.connect(path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreError, match="locked"):
+                fill(store, 1)
+            other.close()
+            fill(store, 1)
+
+    def test_after_closing(self, path):
+        store = SqliteStore.open(path)
+        store.close()
+        with pytest.raises(StoreError, match="closed"):
+            store.status()
+
+    def test_a_failed_opening_gives_the_lock_back(self, path):
+        path.write_bytes(b"x" * 1000)
+        with pytest.raises(StoreError):
+            SqliteStore.open(path)
+        path.unlink()
+        SqliteStore.open(path).close()

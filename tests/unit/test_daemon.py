@@ -1,0 +1,168 @@
+"""The composition root: what it refuses before it starts, and how it ends when a part fails."""
+
+import fcntl
+import stat
+import threading
+import time
+
+import pytest
+from relaykit import EVERYTHING, Keys
+from subscriberkit import Site, site
+
+from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError
+from hgext_zmqhooks.service.life import Life, Stop
+from subscriber.actions.exec import Exec
+from subscriber.daemon import (
+    Daemon,
+    action,
+    await_runners,
+    load_credentials,
+    relay_settings,
+    rule_spec,
+)
+from subscriber.engine.rules import RuleSpec
+from subscriber.settings import Settings, load_settings
+
+
+@pytest.fixture
+def here():
+    with site() as made:
+        yield made
+
+
+def settings(here: Site, **changes: object) -> Settings:
+    here.configure(**changes)
+    return load_settings(here.config)
+
+
+def test_a_rule_reaches_the_engine_with_all_that_it_says(here: Site) -> None:
+    when = {
+        "topic": ["hg:a:**:", "hg:b:**:"],
+        "changes": ["changesets", "tags"],
+        "files": "src/**",
+        "user": "*@x",
+        "phase": "public",
+        "pusher": ["a", "b"],
+        "origin": "live",
+    }
+    rule = here.rule("r", when=when, each="head", timeout="2m", retry={"attempts": 9})
+
+    (made,) = settings(here, rules=[rule]).rules
+
+    assert rule_spec(made) == RuleSpec(
+        name="r",
+        topics=("hg:a:**:", "hg:b:**:"),
+        changes=("changesets", "tags"),
+        files=("src/**",),
+        users=("*@x",),
+        phases=("public",),
+        pushers=("a", "b"),
+        origins=("live",),
+        each="head",
+        timeout=120.0,
+        attempts=9,
+    )
+
+
+def test_an_action_runs_in_the_folder_of_the_configuration(here: Site) -> None:
+    given = settings(here)
+
+    made = action(given.rules[0], given)
+
+    assert made == Exec(("./run.py",), str(here.folder), f"{here.store}.runners")
+
+
+def test_the_relay_inside_takes_key_trust_and_state_from_its_subscriber(here: Site) -> None:
+    made = relay_settings(settings(here))
+
+    assert made is not None
+    assert (made.key, made.trust) == (here.folder / "ci.key", (here.folder / "root.pub",))
+    assert made.state == here.folder / "ci.db.relay"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda keys: keys.publisher, "does not have the role"),
+        (lambda keys: keys.make("ci", read=(EVERYTHING,), nbf=-99, lasts=-9), "expired"),
+        (lambda _keys: Keys().subscriber, "not among the trusted ones"),
+    ],
+)
+def test_a_key_that_no_relay_would_take_is_refused_at_the_start(here: Site, make, reason) -> None:
+    here.write_key("ci.key", make(here.keys))
+
+    with pytest.raises(ConfigError, match=reason) as caught:
+        load_credentials(settings(here))
+
+    assert (caught.value.key, "zmq-keys" in caught.value.hint) == ("key", True)
+
+
+def test_a_name_that_is_not_the_certificates_is_refused(here: Site) -> None:
+    with pytest.raises(ConfigError, match="is that of 'ci'"):
+        load_credentials(settings(here, name="other"))
+
+
+def test_a_part_that_fails_stops_all_and_the_status_says_so(here: Site) -> None:
+    life = Life()
+    daemon = Daemon(settings(here), life)
+    daemon.start()
+
+    def fail(_stop: Stop) -> None:
+        raise RuntimeError("out of luck")
+
+    life.spawn("part", fail)
+
+    assert daemon.wait() is EXIT.PROBLEM
+    daemon.close()
+    assert here.start().terminate() == 0
+
+
+def test_a_start_that_fails_half_way_gives_everything_back(here: Site) -> None:
+    bad = {"publish": f"ipc://{here.folder}/no/such/run/publish", "repositories": ["/srv"]}
+    daemon = Daemon(settings(here, relay=bad), Life())
+
+    with pytest.raises(ServiceError, match="publish"):
+        daemon.start()
+    daemon.close()
+
+    here.configure()
+    assert here.start().terminate() == 0
+
+
+def test_a_new_daemon_waits_for_the_runners_of_the_old_one(here: Site) -> None:
+    path = here.folder / "ci.db.runners"
+    with path.open("w") as runner:
+        fcntl.flock(runner, fcntl.LOCK_SH)
+        with pytest.raises(ServiceError, match=r"still run after 0\.2 s") as caught:
+            await_runners(path, 0.2, Stop())
+        assert str(path) in caught.value.hint
+        waiting = threading.Thread(target=await_runners, args=(path, 20, Stop()))
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+
+    waiting.join(20)
+
+    assert not waiting.is_alive()
+
+
+def test_nobody_else_can_lock_the_file_of_the_runners(here: Site) -> None:
+    """Who can open it can hold its lock, and no command would ever start again."""
+    path = here.folder / "ci.db.runners"
+    path.touch(0o644)
+
+    await_runners(path, 20, Stop())
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_waiting_for_runners_ends_when_asked_to_stop(here: Site) -> None:
+    path, stop = here.folder / "ci.db.runners", Stop()
+    stop.set()
+    with path.open("w") as runner:
+        fcntl.flock(runner, fcntl.LOCK_SH)
+        begin = time.monotonic()
+
+        await_runners(path, 20, stop)
+
+    assert time.monotonic() - begin < 10

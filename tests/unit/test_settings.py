@@ -1,0 +1,172 @@
+"""subscriber.yml: what is accepted, and that every mistake says file, key, value, reason, hint."""
+
+from pathlib import Path
+
+import pytest
+
+from hgext_zmqhooks.service.errors import ConfigError
+from subscriber.settings import Settings, load_settings
+
+GOOD = """
+name: ci
+key: ci.key
+trust: [root.pub]
+relay:
+  publish: ipc:///run/zmqhooks/publish
+  repositories: ["/srv/hg/**"]
+relays:
+  - {address: tcp://192.0.2.1:5701, certificate: hg1.cert}
+  - {address: ipc:///run/zmqhooks/subscribe}
+start: 24h
+store: sqlite:ci.db
+rules:
+  - name: build
+    when:
+      topic: ["hg:team/*:default:", "hg:**:stable:"]
+      changes: changesets
+      files: ["src/**"]
+      phase: draft
+      user: "*@example.com*"
+      pusher: [alice, bob]
+      origin: live
+    each: changeset
+    exec: ["./build.sh", "-v"]
+    timeout: 15m
+    overlap: queue
+    retry: {attempts: 3}
+    lock: null
+  - name: tell
+    exec: [mail]
+    when: {topic: "hg:**:stable:"}
+"""
+
+SMALL = """
+key: ci.key
+trust: [root.pub]
+relays: [{address: "ipc:///run/zmqhooks/subscribe"}]
+store: sqlite:ci.db
+rules: [{name: a, exec: [x]}]
+"""
+
+
+def load(folder: Path, text: str) -> Settings:
+    file = folder / "subscriber.yml"
+    file.write_text(text)
+    return load_settings(file)
+
+
+def test_everything_the_design_shows_is_accepted(tmp_path: Path) -> None:
+    settings = load(tmp_path, GOOD)
+
+    assert settings.name == "ci"
+    assert settings.key == tmp_path / "ci.key"
+    assert settings.trust == (tmp_path / "root.pub",)
+    assert settings.store == tmp_path / "ci.db"
+    assert settings.start == 86400
+    assert settings.folder == tmp_path
+    assert settings.relay == {
+        "publish": "ipc:///run/zmqhooks/publish",
+        "repositories": ["/srv/hg/**"],
+    }
+    assert [str(peer.address) for peer in settings.relays] == [
+        "tcp://192.0.2.1:5701",
+        "ipc:///run/zmqhooks/subscribe",
+    ]
+    assert settings.relays[0].certificate == tmp_path / "hg1.cert"
+    build = settings.rules[0]
+    assert (build.timeout, build.retry.attempts, build.each) == (900, 3, "changeset")
+    assert build.exec == ("./build.sh", "-v")
+    assert settings.patterns == ("hg:team/*:default:", "hg:**:stable:")
+
+
+def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
+    settings = load(tmp_path, SMALL)
+
+    (rule,) = settings.rules
+    assert (settings.name, settings.relay, settings.start) == (None, None, "latest")
+    assert (rule.timeout, rule.retry.attempts, rule.each, rule.overlap) == (
+        900,
+        4,
+        "event",
+        "queue",
+    )
+    assert settings.patterns == ("hg:**:**:",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "value", "reason", "hint"),
+    [
+        ("name: ci", "nmae: ci", "nmae", "ci", "unknown key", '"name"'),
+        ("start: 24h", "http: 127.0.0.1:8400", "http", None, "unknown key", ""),
+        ("exec: [mail]", "webhook: x", "rules[1].webhook", "x", "unknown key", "exec"),
+        ("exec: [mail]", "exec: mail", "rules[1].exec", "mail", "expected a list", ""),
+        ("exec: [mail]", "exec: []", "rules[1].exec", [], "names no command", "build.sh"),
+        ("exec: [mail]", "each: event", "rules[1].exec", None, "missing", ""),
+        ("key: ci.key", "", "key", None, "missing", ""),
+        ("trust: [root.pub]", "trust: []", "trust", None, "names no root", "root.pub"),
+        ("store: sqlite:ci.db", "store: ci.db", "store", "ci.db", "not the address", "sqlite:"),
+        (
+            "store: sqlite:ci.db",
+            "store: redis://h:6379/0",
+            "store",
+            "redis://h:6379/0",
+            "not available yet",
+            "sqlite:",
+        ),
+        ("start: 24h", "start: soon", "start", "soon", "neither latest, earliest nor", ""),
+        ("15m", "15 fortnights", "rules[0].timeout", "15 fortnights", "duration", ""),
+        ("15m", "0s", "rules[0].timeout", 0.0, "not between", ""),
+        ("attempts: 3", "attempts: 0", "rules[0].retry.attempts", 0, "not between", ""),
+        ("overlap: queue", "overlap: latest", "rules[0].overlap", "latest", "latest", ""),
+        ("lock: null", "lock: deploy", "rules[0].lock", "deploy", "not available yet", "null"),
+        ("name: tell", "name: build", "rules[1].name", "build", "rules[0] too", "of its own"),
+        ("name: tell", "name: Tell me", "rules[1].name", "Tell me", "a-z", ""),
+        ("hg:team/*:default:", "team/*", "rules[0].when.topic", "team/*", "not scheme", "hg:team"),
+        ("origin: live", "author: me", "rules[0].when.author", "me", "unknown key", "valid are"),
+        ("changes: changesets", "changes: chngs", "rules[0].when.changes", "chngs", "chngs", ""),
+        ("192.0.2.1:5701", "hg1", "relays[0].address", "tcp://hg1", "tcp://host:port", ""),
+        (", certificate: hg1.cert", "", "relays[0].certificate", None, "required", "N.cert"),
+        (
+            "ipc:///run/zmqhooks/subscribe",
+            "ipc://x",
+            "relays[1].address",
+            "ipc://x",
+            "absolute",
+            "",
+        ),
+    ],
+)
+def test_a_mistake_is_named(
+    tmp_path: Path, *, old: str, new: str, key: str, value: object, reason: str, hint: str
+) -> None:
+    assert old in GOOD
+
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, GOOD.replace(old, new))
+
+    error = caught.value
+    assert error.file == str(tmp_path / "subscriber.yml")
+    assert (error.key, reason in str(error)) == (key, True)
+    assert value is None or error.value == value
+    assert hint in error.hint
+
+
+def test_no_relay_at_all_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="relay: missing") as caught:
+        load(tmp_path, SMALL.replace("relays: [", "# ["))
+
+    assert "`relays:`" in caught.value.hint
+
+
+def test_no_rule_at_all_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="0 rules"):
+        load(tmp_path, SMALL.replace("rules: [{name: a, exec: [x]}]", "rules: []"))
+
+
+def test_the_same_relay_twice_is_a_mistake(tmp_path: Path) -> None:
+    text = GOOD.replace("tcp://192.0.2.1:5701", "ipc:///run/zmqhooks/subscribe")
+
+    with pytest.raises(ConfigError, match="in the list already") as caught:
+        load(tmp_path, text)
+
+    assert caught.value.key == "relays[1].address"

@@ -1,0 +1,161 @@
+"""The keyring: which roots count, and what of a message must fit what."""
+
+import pytest
+import wirekit
+from wirekit import NOW, ROOT
+
+from hgext_zmqhooks.wire import certificates, envelope, events, keyring
+from hgext_zmqhooks.wire.errors import Refused
+from hgext_zmqhooks.wire.keyring import Keyring, Standing
+
+OTHER = wirekit.key("other root")
+
+
+@pytest.fixture
+def ring() -> Keyring:
+    return Keyring([ROOT.public])
+
+
+def kind(call, *arguments) -> str:
+    with pytest.raises(Refused) as caught:
+        call(*arguments)
+    return caught.value.kind
+
+
+def test_an_honest_message_is_authentic(ring: Keyring) -> None:
+    # Given a message of a certified publisher
+    message = wirekit.message()
+
+    # When it is checked
+    found = ring.authenticate(message, NOW)
+
+    # Then its event, signer and time are told
+    assert found.event == wirekit.EVENT
+    assert found.certificate == certificates.decode(message.certificate)
+    assert found.standing is Standing.VALID
+
+
+def test_a_second_root_counts_too() -> None:
+    message = wirekit.message(certificate=wirekit.token(root=OTHER))
+
+    assert Keyring([ROOT.public, OTHER.public]).authenticate(message, NOW).event.id
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"topic": b"hg:team/app:default-2:"}, "wrong-topic"),
+        ({"topic": b""}, "wrong-topic"),
+        ({"topic": b"\xff"}, "wrong-topic"),
+        ({"event": events.encode(wirekit.event(sequence=2))}, "bad-signature"),
+        ({"signature": bytes(64)}, "bad-signature"),
+        ({"certificate": b"x"}, "bad-certificate"),
+        ({"certificate": wirekit.token("someone else")}, "bad-signature"),
+        ({"certificate": wirekit.token(root=OTHER)}, "unknown-root"),
+        ({"certificate": wirekit.token(roles=["subscriber", "relay"])}, "not-allowed"),
+        ({"certificate": wirekit.token(publish=[])}, "not-allowed"),
+        ({"certificate": wirekit.token(publish=["hg:team/*:stable:"])}, "not-allowed"),
+        ({"certificate": wirekit.token(publish=["hg:team:default:"])}, "not-allowed"),
+    ],
+)
+def test_a_message_that_does_not_fit_is_refused(
+    ring: Keyring, change: dict[str, bytes], reason: str
+) -> None:
+    assert kind(ring.authenticate, wirekit.message(**change), NOW) == reason
+
+
+def test_a_rightly_signed_event_of_another_form_is_malformed(ring: Keyring) -> None:
+    data = b'{"a":1}'
+    message = wirekit.message(
+        event=data, signature=envelope.sign(data, wirekit.key("publisher").seed)
+    )
+
+    assert kind(ring.authenticate, message, NOW) == "malformed-event"
+
+
+def test_a_record_needs_no_topic(ring: Keyring) -> None:
+    message = wirekit.message()
+
+    found = ring.attest(message.event, message.signature, message.certificate, NOW)
+
+    assert found.event == wirekit.EVENT
+
+
+@pytest.mark.parametrize(
+    ("now", "standing"),
+    [
+        (NOW - 3600.001, Standing.NOT_YET),
+        (NOW - 3600, Standing.VALID),
+        (NOW + 3599.999, Standing.VALID),
+        (NOW + 3600, Standing.EXPIRED),
+    ],
+)
+def test_time_is_told_and_refuses_no_event(ring: Keyring, now: float, standing: Standing) -> None:
+    assert ring.authenticate(wirekit.message(), now).standing is standing
+
+
+def test_a_peer_needs_its_role_and_its_time(ring: Keyring) -> None:
+    token = wirekit.token("ci", roles=["subscriber"])
+
+    assert ring.peer(token, "subscriber", NOW).sub == "ci"
+    assert kind(ring.peer, token, "relay", NOW) == "not-allowed"
+    assert kind(ring.peer, token, "subscriber", NOW + 3600) == "expired"
+    assert kind(ring.peer, token, "subscriber", NOW - 3601) == "not-yet"
+
+
+def test_a_known_kid_is_no_signature(ring: Keyring) -> None:
+    """Another key signs a certificate that names our root."""
+    signed = wirekit.token().rpartition(b".")[0]
+
+    assert kind(ring.certificate, wirekit.resigned(signed, by=OTHER)) == "bad-certificate"
+
+
+def test_a_key_in_the_header_is_not_looked_at(ring: Keyring) -> None:
+    """A forger brings the key that verifies his own signature."""
+    header = {
+        "alg": "EdDSA",
+        "typ": certificates.TYP,
+        "kid": certificates.decode(wirekit.token(root=OTHER)).kid,
+        "jwk": {"kty": "OKP", "crv": "Ed25519", "x": "x"},
+    }
+
+    assert kind(ring.certificate, wirekit.forged(header, by=OTHER)) == "unknown-root"
+
+
+def test_a_publisher_is_no_root(ring: Keyring) -> None:
+    """A certified key vouches for another: chains do not exist."""
+    token = wirekit.token("mallory", root=wirekit.key("publisher"))
+
+    assert kind(ring.certificate, token) == "unknown-root"
+
+
+def test_one_certificate_has_one_spelling(ring: Keyring) -> None:
+    """The token is remembered by its bytes, so no second token may stand for one certificate."""
+    # Given a checked certificate
+    token = wirekit.token()
+    ring.certificate(token)
+    signed, signature = certificates.split_token(token)
+
+    # When its bytes are changed one at a time, each to its neighbour
+    # Then none is accepted
+    for index in range(len(token)):
+        other = token[:index] + bytes([token[index] ^ 1]) + token[index + 1 :]
+        assert kind(ring.certificate, other) in {"bad-certificate", "unknown-root"}
+    assert signed + b"." + wirekit.b64url_encode(signature).encode() == token
+
+
+def test_checked_certificates_are_remembered_up_to_a_number(
+    ring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given room for one
+    monkeypatch.setattr(keyring, "REMEMBERED", 1)
+    one, other = wirekit.token(jti="1"), wirekit.token(jti="2")
+
+    # When two are used in turn
+    first = ring.certificate(one)
+    assert ring.certificate(one) is first
+    ring.certificate(other)
+
+    # Then the first was forgotten and is checked anew
+    assert ring.certificate(one) == first
+    assert ring.certificate(one) is not first
