@@ -58,16 +58,17 @@ class Origin(NamedTuple):
             return self.head
         if not self.cut:
             return head
-        closed = tuple([self._kept(region) for region in head.closed])
-        head = replace(self._kept(head), closed=closed)
+        closed = tuple([self._begun(region) for region in head.closed])
+        head = replace(self._begun(head), closed=closed)
         if (head.dev, head.ino) == self.former and place == self.file:
             return replace(head, dev=place[0], ino=place[1])
         return head
 
-    def _kept(self, region: T) -> T:
+    def _begun(self, region: T) -> T:
+        """Without what was dropped of it. What begins at the cut lost nothing, events or none."""
         if region.journal == self.head.journal:
             return replace(region, first=self.head.first, start=self.head.start)
-        return region if region.size > self.cut else empty(region)
+        return region if region.start >= self.cut else empty(region)
 
 
 class Branch(NamedTuple):

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from unit.journal.stores import FakeSigner, Store, check_chain, draft, node
 
@@ -175,6 +175,7 @@ def served(reader: Follower) -> list[bytes]:
 
 @settings(max_examples=150, deadline=None)
 @given(steps)
+@example([("headless", ["a"]), ("push", ["a"]), ("prune", 0, False), ("rollback",)])
 def test_readers_see_a_prefix_of_a_dense_and_linked_journal(history):
     with tempfile.TemporaryDirectory() as folder:
         model = History(Path(folder) / "store")
