@@ -12,15 +12,21 @@
 Nothing outside it is read or written: HOME and HGRCPATH point into it.
 """
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PATIENCE = 60.0
 """Seconds that a command has to end, and a daemon to begin or to end."""
+
+ENDING = {signal.SIGINT, signal.SIGTERM}
 
 REPOSITORIES = ("team/app", "team/site")
 
@@ -117,20 +123,44 @@ class Place:
 
     def tried(self, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, whatever that is."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with self.started(*command, cwd=cwd or self.folder, **pipes) as process:
+            try:
+                out, err = process.communicate(timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                line = " ".join(command)
+                raise DemoError(f"`{line}` did not end within {PATIENCE:.0f} s") from None
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    @contextlib.contextmanager
+    def started(self, *command: str, **options: Any) -> Iterator[subprocess.Popen]:
+        """A process in a group of its own, of which nothing stays at the end, whatever ends it.
+
+        A signal that comes while it starts is taken once there is somebody to end it.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         try:
-            return subprocess.run(
+            process = subprocess.Popen(
                 command,
-                cwd=cwd or self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
+                start_new_session=True,
+                preexec_fn=_listen,  # noqa: PLW1509 - there are no threads here
+                **options,
             )
-        except subprocess.TimeoutExpired:
-            line = " ".join(command)
-            raise DemoError(f"`{line}` did not end within {PATIENCE:.0f} s") from None
+            try:
+                _listen()
+                yield process
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        finally:
+            _listen()
+
+
+def _listen() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 def new_folder() -> Path:

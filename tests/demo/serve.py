@@ -1,33 +1,23 @@
 """The daemons of a demo, and their end: whatever happens, no process stays."""
 
 import contextlib
-import os
 import select
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from .place import PATIENCE, DemoError, Place
 
 
+@dataclass
 class Daemon:
-    """A process with a log file. `why_not` says what is wrong with it."""
+    """A process with a log file."""
 
-    def __init__(self, place: Place, log: Path, *command: str) -> None:
-        self.command = command
-        self.log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                command,
-                cwd=place.folder,
-                env=place.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=output,
-                start_new_session=True,
-            )
+    command: tuple[str, ...]
+    log: Path
+    process: subprocess.Popen
 
     def check(self) -> None:
         """DemoError if it is not running, with the end of what it wrote."""
@@ -52,13 +42,10 @@ class Daemon:
         return line
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL for what is left of its group after a while."""
+        """SIGTERM, and time to end."""
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(PATIENCE)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -67,7 +54,7 @@ class Daemon:
 def subscriber(place: Place) -> Iterator[Daemon]:
     """`zmq-subscriber` with the relay inside, ready to take events."""
     command = ("zmq-subscriber", "--config", str(place.config))
-    with _running(Daemon(place, place.folder / "log" / "subscriber.log", *command)) as daemon:
+    with _running(place, "subscriber.log", *command) as daemon:
         wait_for(
             lambda: " daemon: ready" in daemon.log.read_text(),
             daemon,
@@ -82,17 +69,22 @@ def web_server(place: Place, repository: str) -> Iterator[str]:
     command = ("hg", "serve", "-R", str(place.repository(repository)))
     accesses = place.folder / "log" / "access.log"
     options = ("--address", "127.0.0.1", "--port", "0", "--print-url", "-A", str(accesses))
-    log = place.folder / "log" / "hg-serve.log"
-    with _running(Daemon(place, log, *command, *options)) as daemon:
+    with _running(place, "hg-serve.log", *command, *options) as daemon:
         yield daemon.first_line()
 
 
 @contextlib.contextmanager
-def _running(daemon: Daemon) -> Iterator[Daemon]:
-    try:
-        yield daemon
-    finally:
-        daemon.stop()
+def _running(place: Place, name: str, *command: str) -> Iterator[Daemon]:
+    log = place.folder / "log" / name
+    with (
+        log.open("wb") as output,
+        place.started(*command, cwd=place.folder, stdout=subprocess.PIPE, stderr=output) as process,
+    ):
+        daemon = Daemon(command, log, process)
+        try:
+            yield daemon
+        finally:
+            daemon.stop()
 
 
 def wait_for(condition: Callable[[], bool], daemon: Daemon, what: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_for
 
 TOP = Path(__file__).parents[2]
 LIMIT = 110
@@ -21,7 +22,7 @@ def folder() -> Iterator[Path]:
     """Where the demo's files go: a short path, for unix sockets."""
     made = Path(tempfile.mkdtemp(prefix="zmqhooks-", dir="/tmp"))
     yield made
-    assert processes_in(made) == []
+    wait_for(lambda: processes_in(made) == [], "the end of what the demo killed", deadline=10)
     shutil.rmtree(made)
 
 

@@ -187,7 +187,7 @@ def test_secret_changesets_stay_in_the_process_until_they_are_revealed(site: Sit
     runs = site.wait_runs(2)
     assert [node for run in runs for node in run.nodes] == [shown, other]
     for file in [*app.store.glob("zmqhooks-*"), *site.folder.glob("ci.db*")]:
-        data = file.read_bytes()
+        data = b"" if file.is_socket() else file.read_bytes()
         assert secret.encode() not in data
         assert b"swordfish" not in data
     # When it is published, then it arrives as revealed

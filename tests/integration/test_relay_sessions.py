@@ -266,8 +266,12 @@ def test_beats_tell_of_changed_heads_only(place):
     repo.commit()
     quiet.commit()
     with place.relay():
+        # Given a reader of no journal: batches tell of the heads of those that are read
         client = place.client()
-        client.follow("hg:none:none:")
+        welcome = client.hello()
+        client.say(
+            Follow((relaykit.EVERYTHING,), {info.journal: None for info in welcome.journals})
+        )
         repo.commit()
         heads = ()
         while not heads:
