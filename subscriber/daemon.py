@@ -29,7 +29,7 @@ from hgext_zmqhooks.relay.state import Row
 from hgext_zmqhooks.service import sockets
 from hgext_zmqhooks.service.config import convert
 from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError
-from hgext_zmqhooks.service.life import ROOT, Life, Stop, fields
+from hgext_zmqhooks.service.life import ROOT, Life, Stop, fields, raise_descriptors
 from hgext_zmqhooks.service.metrics import Counters
 from hgext_zmqhooks.wire import certificates
 from hgext_zmqhooks.wire.errors import Refused
@@ -188,21 +188,23 @@ def rule_spec(rule: Rule) -> RuleSpec:
     )
 
 
-def action(rule: Rule, settings: Settings) -> Exec:
-    """What a rule does."""
+def action(rule: Rule, settings: Settings, descriptors: int | None = None) -> Exec:
+    """What a rule does; `descriptors`: how many its commands may have open."""
     runners = str(beside(settings.store, ".runners"))
-    return Exec(rule.exec, str(settings.folder), runners)
+    return Exec(rule.exec, str(settings.folder), runners, descriptors=descriptors)
 
 
 class Daemon:
     """One subscriber: `start`, then `wait`, then `close`, each once.
 
-    `life` tells everything to stop and knows whether a part failed.
+    `life` tells everything to stop and knows whether a part failed. `descriptors`: how many the
+    commands of actions may have open; None: as many as we.
     """
 
-    def __init__(self, settings: Settings, life: Life) -> None:
+    def __init__(self, settings: Settings, life: Life, descriptors: int | None = None) -> None:
         self._settings = settings
         self._life = life
+        self._descriptors = descriptors
         self._counters = Counters()
         self._context: Context = zmq.Context()
         self._relay: Relay | None = None
@@ -264,7 +266,10 @@ class Daemon:
         return Remote(INSIDE, relay.inproc)
 
     def _start_engine(self, store: SqliteStore, specs: Sequence[RuleSpec], name: str) -> Dispatcher:
-        actions = {rule.name: action(rule, self._settings) for rule in self._settings.rules}
+        actions = {
+            rule.name: action(rule, self._settings, self._descriptors)
+            for rule in self._settings.rules
+        }
         engine = Dispatcher(store, specs, actions, owner=f"{name}/{os.getpid()}")
         self._life.spawn("engine", engine.run)
         return engine
@@ -366,7 +371,7 @@ def run(settings: Settings) -> int:
     """Run the daemon in the foreground until it is told to stop; returns its exit status."""
     life = Life()
     life.catch_signals()
-    daemon = Daemon(settings, life)
+    daemon = Daemon(settings, life, raise_descriptors())
     try:
         daemon.start()
         return daemon.wait()

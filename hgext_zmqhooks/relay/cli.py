@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from ..keys.files import load_roots, load_secret
 from ..service.errors import EXIT, ConfigError, run
-from ..service.life import Life, set_up_logging
+from ..service.life import Life, raise_descriptors, set_up_logging
 from ..service.table import aligned
 from . import report, settings, state
 from .report import Health, Lag
@@ -73,6 +73,7 @@ def serve(given: settings.RelaySettings, log_format: str) -> int:
     set_up_logging("json" if log_format == "json" else "text")
     life = Life()
     life.catch_signals()
+    raise_descriptors()
     relay = Relay(given, load_secret(given.key), load_roots(given.trust))
     try:
         relay.start()

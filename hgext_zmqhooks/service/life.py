@@ -12,6 +12,7 @@ A log line is one happening, with fields that a person searches for:
 import json
 import logging
 import os
+import resource
 import select
 import signal
 import sys
@@ -77,6 +78,17 @@ class Stop:
             signal.set_wakeup_fd(-1)
         os.close(self._read)
         os.close(self._write)
+
+
+def raise_descriptors() -> int:
+    """Allow this process as many open files as it may allow itself; returns the former limit.
+
+    libzmq ends the process when it cannot accept a connection on ipc for want of a descriptor.
+    Commands that are started get the former limit: one that uses select(2) needs small numbers.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft
 
 
 class Life:

@@ -50,12 +50,16 @@ _SHORT_OF_RESOURCES = frozenset((errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno
 
 @dataclass(frozen=True, slots=True)
 class Exec:
-    """Runs `command` in `folder`; `lock` is the file that tells a new daemon what still runs."""
+    """Runs `command` in `folder`; `lock` is the file that tells a new daemon what still runs.
+
+    `descriptors`: the soft limit of open files that the command gets, None for ours.
+    """
 
     command: tuple[str, ...]
     folder: str
     lock: str = ""
     grace: float = GRACE
+    descriptors: int | None = None
 
     def run(self, job: Job, cancel: Cancel) -> Verdict:
         """One attempt; see `subscriber.actions.base.Action`."""
@@ -283,7 +287,8 @@ class _Attempt:
         self._output, write_output = os.pipe()
         self._stack.callback(os.close, self._output)
         action, job = self._action, self._job
-        options = (str(theirs.fileno()), action.lock, str(job.timeout), str(action.grace))
+        files = "" if action.descriptors is None else str(action.descriptors)
+        options = (str(theirs.fileno()), action.lock, str(job.timeout), str(action.grace), files)
         with theirs, os.fdopen(read_input, "rb") as stdin, os.fdopen(write_output, "wb") as stdout:
             guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", _GUARD, *options, *action.command],

@@ -1,6 +1,6 @@
 """The runner: a small process between the daemon and one command, so that no command outlives it.
 
-    python -I -S guard.py CONTROL LOCK LIMIT GRACE COMMAND [ARGUMENT…]
+    python -I -S guard.py CONTROL LOCK LIMIT GRACE FILES COMMAND [ARGUMENT…]
 
 CONTROL is the number of a stream socket to the daemon. Over it comes the command's environment,
 `NAME=value` items each followed by NUL, and an empty item. The end of the stream then means "stop":
@@ -13,8 +13,9 @@ the daemon wants it, or is dead. Back go lines:
     exit N | signal N   how it ended; the last line, sent when nothing of its group is left
 
 LOCK is a file that is share-locked as long as the command may run (empty: none); a new daemon takes
-it exclusively before it starts anything. LIMIT and GRACE are seconds. Only the standard library is
-used, and of that what loads in milliseconds.
+it exclusively before it starts anything. LIMIT and GRACE are seconds. FILES is how many files the
+command may have open (empty: as many as we). Only the standard library is used, and of that what
+loads in milliseconds.
 """
 # pathlib takes longer to load than everything else here together.
 # ruff: noqa: PTH110, PTH123, PTH208
@@ -22,6 +23,7 @@ used, and of that what loads in milliseconds.
 import contextlib
 import fcntl
 import os
+import resource
 import select
 import signal
 import sys
@@ -189,7 +191,7 @@ def _release_streams() -> None:
 def main(arguments: list[str]) -> int:
     """Run one command; returns 0, since what happened was reported."""
     control = Control(int(arguments[0]))
-    lock, limit, grace, command = arguments[1], arguments[2], arguments[3], arguments[4:]
+    lock, limit, grace, files = arguments[1:5]
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the daemon decides; its end is noticed here
     wake, wake_write = os.pipe()
@@ -205,8 +207,11 @@ def main(arguments: list[str]) -> int:
     if environment is None or control.ended():
         control.tell("stopped")
         return 0
+    if files:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(files), hard))
     try:
-        group = Group(start(command, environment), float(grace))
+        group = Group(start(arguments[5:], environment), float(grace))
     except OSError as error:
         control.tell(f"failed {error.errno}")
         return 0

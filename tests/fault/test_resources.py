@@ -290,6 +290,25 @@ class TestDescriptors:
         complete(site, app)
 
 
+def test_strangers_find_no_end_of_descriptors_below_the_hard_limit(
+    site: Site, app: Repository
+) -> None:
+    # Given a subscriber, relay inside, that is started with the soft limit of a login shell
+    site.configure(relay={"subscribe": [site.endpoint("subscribe")]})
+    command = with_limits("nofile=100", "zmq-subscriber", "--config", "ci.yml")
+    daemon = site.start("ci", *command)
+    daemon.wait_line("daemon: ready")
+    # When more strangers connect than that, and pushes go on
+    with contextlib.ExitStack() as held:
+        for name in ("publish", "subscribe") * 100:
+            held.enter_context(connected(site, name))
+        wait_for(lambda: descriptors(daemon) > 200, "the strangers are let in")
+        app.build(4, BRANCHES)
+        # Then all arrives
+        complete(site, app)
+    assert daemon.process.poll() is None
+
+
 def supervised(daemon: Daemon, start: Callable[[], Daemon]) -> None:
     """Start it again if libzmq has ended it: an accept() on ipc without descriptors does that."""
     status = daemon.process.poll()

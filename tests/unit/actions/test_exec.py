@@ -116,6 +116,12 @@ def test_names_from_the_event_cannot_break_the_environment() -> None:
     assert "TRACEPARENT" not in values
 
 
+def test_it_gets_the_limit_of_open_files_that_the_daemon_was_started_with(tmp_path: Path) -> None:
+    verdict = run(shell(tmp_path, "ulimit -n", descriptors=123), job())
+
+    assert verdict.output == b"123\n"
+
+
 def test_it_runs_in_its_folder_by_a_relative_path(tmp_path: Path) -> None:
     script = tmp_path / "build.sh"
     script.write_text("#!/bin/sh\npwd\n")

@@ -76,6 +76,17 @@ class TestLife:
         go.set()
         assert life.join(10) == []
 
+    def test_a_process_allows_itself_what_it_may(self):
+        text = (
+            "import resource as r; from hgext_zmqhooks.service.life import raise_descriptors;"
+            "r.setrlimit(r.RLIMIT_NOFILE, (100, 200));"
+            "print(raise_descriptors(), *r.getrlimit(r.RLIMIT_NOFILE))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", text], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "100 200 200\n"
+
     PROGRAM = """
 import sys
 from hgext_zmqhooks.service.life import Life, set_up_logging
