@@ -35,8 +35,9 @@ test: $(STAMP) lint  ## all tests but the long kill and chaos suites
 test-long: $(STAMP)  ## the kill and chaos suites
 	$(BIN)/python -m pytest -n 2 -m long
 
-bench: $(STAMP)  ## what a push costs, with and without us: by hand, prints tables
+bench: $(STAMP)  ## what a push costs, and what one slow subscriber costs the others: by hand, prints tables
 	PYTHONPATH=tests $(BIN)/python -m bench.push_cost
+	PYTHONPATH=tests $(BIN)/python -m bench.stalled_peer
 
 SECONDS ?= 60
 SEED ?= 1

@@ -15,6 +15,8 @@ from support.site import Repository, Site, rule
 from support.waiting import wait_for
 
 BRANCHES = "default,stable,feature"
+HOUR = 360
+"""Transactions of an hour with a push every ten seconds."""
 LARGE = 400
 """Changesets of a transaction whose event takes many pieces on the way."""
 
@@ -117,6 +119,20 @@ def test_the_link_is_cut_again_and_again(place: Place) -> None:
     place.complete()
     assert place.proxy.count["cut"] >= 2
     assert place.subscriber.lines("no session with the relay")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_an_hour_of_pushes_is_made_up_for_without_a_restart(place: Place) -> None:
+    # Given a subscriber that has no link while a push comes every ten seconds for an hour
+    place.proxy.cut()
+    place.subscriber.wait_line("no session with the relay")
+    place.app.build(HOUR, BRANCHES, "--single")
+    # When the link is back, then the same process gets them all, in order
+    place.proxy.mend()
+    place.complete()
+    assert place.subscriber.process.poll() is None
+    assert len(place.site.runs()) == HOUR + 3
 
 
 @pytest.mark.long
