@@ -10,6 +10,7 @@ the verb itself does. Each decision is kept, with who made it and when. An admit
 event: where the next one of another branch does not fit either, the journal stops again.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -18,10 +19,23 @@ from subscriber.intake.inbox import ADMITTED
 from subscriber.store.base import Store
 from subscriber.store.values import Decision, Held, JournalRow
 
+_STOP = re.compile(r"(\S+) at sequence (\d+): ")
+"""How the reason begins why a journal is stopped; see intake/journals."""
+
 
 def may_admit(row: JournalRow) -> bool:
     """Whether a journal is stopped for a reason that a person may overrule."""
-    return (row.stopped or "").partition(" ")[0] in ADMITTED
+    return _stopped_at(row) is not None
+
+
+def _stopped_at(row: JournalRow) -> int | None:
+    """The sequence of the event in question.
+
+    It is not always the one behind the position: who reads some branches may have been told of
+    nothing between the two, and what was left out comes from before the position.
+    """
+    found = _STOP.match(row.stopped or "")
+    return int(found[2]) if found and found[1] in ADMITTED else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +101,19 @@ def _admit(store: Store, request: Request, now: float) -> Decision:
 def _admission(row: JournalRow, who: str, now: float) -> Decision:
     if row.stopped is None:
         raise ServiceError(f"journal {row.journal} of {row.repo} is not stopped")
-    if not may_admit(row):
+    sequence = _stopped_at(row)
+    if sequence is None:
         raise ServiceError(
             f"journal {row.journal} of {row.repo} cannot be accepted: {row.stopped}",
             hint="that has to be mended at its source; it is tried again by itself",
         )
-    # A journal stops before the event behind its position.
     return Decision(
         at=now,
         who=who,
         verb="admit",
         journal=row.journal,
         branch=None,
-        sequence=(row.scanned or 0) + 1,
+        sequence=sequence,
         reason=row.stopped,
     )
 

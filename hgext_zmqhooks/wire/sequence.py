@@ -20,7 +20,7 @@ class Outcome(Enum):
     DUPLICATE = "duplicate"
     """The same event was handled before: drop it, count it."""
     GAP = "gap"
-    """An event of this branch is missing before it: ask for it, do not go on."""
+    """An event of this branch is missing before it: ask for that one, do not go on."""
     FORK = "fork"
     """Another event has this place: two histories claim one journal. Hold and alarm."""
 
@@ -59,6 +59,9 @@ def judge(event: Event, sha256: str, state: JournalState, known: str | None = No
 
     A branch is anchored by an event that follows one at or before `origin`, for which the reader
     never asked: the first that it meets, or the next one since it asks for the branch again.
+
+    Behind `origin` an event may come late, at a place that was looked at: somebody left it out
+    then. It is judged as any other, by the chain of its branch.
     """
     if known is not None:
         if known == sha256:
@@ -67,10 +70,10 @@ def judge(event: Event, sha256: str, state: JournalState, known: str | None = No
             Outcome.FORK,
             f"sequence {event.sequence} is already stored with SHA-256 {known}, came as {sha256}",
         )
-    if event.sequence <= state.scanned:
+    if event.sequence <= min(state.scanned, state.origin):
         return Verdict(
             Outcome.FORK,
-            f"sequence {event.sequence} came late: all up to {state.scanned} was looked at",
+            f"sequence {event.sequence} came late: reading began behind {state.origin}",
         )
     last = state.branches.get(event.branch)
     if last is not None and event.sequence <= last.sequence:

@@ -8,11 +8,15 @@ journal, and nothing behind it is looked at:
     not-yet               the signer's certificate begins in the future
     wrong-place           the event says another journal or sequence than its record
     wrong-repo            the journal is another repository's
-    gap, fork             the chain of its branch does not fit what is stored (wire/sequence)
+    gap, fork             the chain of its branch does not fit what is stored (wire/sequence), in
+                          this journal or from the one that it continues
     unfit-journal         a further journal of a known repository that does not continue it
 
 A good signature under an expired certificate stops nothing: the event is stored as held, until an
-event under a valid one chains over it.
+event under a valid one chains over it, in the same journal or in one that continues it.
+
+An event at or before the position that is not stored, though we asked for it, was left out then.
+When it comes, it is taken, if it is the next one of its branch.
 """
 
 import hashlib
@@ -26,8 +30,16 @@ from hgext_zmqhooks.wire.keyring import Authentic, Keyring, Standing
 from hgext_zmqhooks.wire.sequence import JournalState
 from hgext_zmqhooks.wire.session import Events, Record
 from hgext_zmqhooks.wire.topics import Pattern, matches_any
-from hgext_zmqhooks.wire.values import Event, Link
+from hgext_zmqhooks.wire.values import Continued, Event, Link
 from subscriber.store.values import Incoming
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """How far another journal of the repository was read, and behind which sequence that began."""
+
+    scanned: int
+    origin: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +47,10 @@ class Known:
     """What the reader knows of a journal before a batch.
 
     `repo`: whose it is, None until an event says it. `others`: further journals of that
-    repository. `digest(journal, sequence)` and `token(sha256)` ask the store. `admitted`: the
-    sequences that a person lets pass although they do not fit what is stored.
+    repository, known before it; `earlier(journal)`: how far one of that repository, whenever it
+    became known, was read, None for any other. `digest(journal, sequence)` and `token(sha256)` ask
+    the store. `admitted`: the sequences that a person lets pass although they do not fit what is
+    stored.
     """
 
     journal: str
@@ -46,16 +60,21 @@ class Known:
     admitted: frozenset[int] = frozenset()
     digest: Callable[[str, int], str | None] = field(default=lambda _journal, _sequence: None)
     token: Callable[[str], bytes | None] = field(default=lambda _sha256: None)
+    earlier: Callable[[str], Earlier | None] = field(default=lambda _journal: None)
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why a journal goes no further than before `sequence`."""
+    """Why a journal goes no further than before `sequence`.
+
+    `missing`: the journal and sequence of an event that has to come first, where that is known.
+    """
 
     kind: str
     detail: str
     sequence: int
     branch: str | None = None
+    missing: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +82,16 @@ class Admitted:
     """The part of a batch that may be stored.
 
     `records` and `events` belong together, in order. `heads`: the chain after them, of the branches
-    they touch. `release`: what a valid event frees, as (branch, up to sequence). `duplicates` had
-    been handled before; `unasked` fit none of our patterns.
+    they touch. `continues`: by branch, the event of another journal that the first one here stands
+    behind. `release`: what a valid event frees, as (branch, up to sequence). `duplicates` had been
+    handled before; `unasked` fit none of our patterns.
     """
 
     scanned: int
     records: tuple[Incoming, ...]
     events: tuple[Event, ...]
     heads: Mapping[str, Link]
+    continues: Mapping[str, Continued]
     release: tuple[tuple[str, int], ...]
     certificates: Mapping[str, bytes]
     duplicates: int
@@ -97,7 +118,7 @@ def admit(
         try:
             gate.take(record)
         except Refused as error:
-            stop = Stop(error.kind, error.detail, record.sequence, gate.branch)
+            stop = Stop(error.kind, error.detail, record.sequence, gate.branch, gate.missing)
             break
     if stop is None:
         stop = gate.left_out(batch.scanned)
@@ -128,6 +149,7 @@ class _Gate:
         self._repo = known.repo
         self._branches = dict(known.state.branches)
         self._heads: dict[str, Link] = {}
+        self._continues: dict[str, Continued] = {}
         self._admitted: list[tuple[Record, Authentic, str]] = []
         self._trusted: dict[str, Event] = {}
         self._used: dict[str, bytes] = {}
@@ -137,6 +159,8 @@ class _Gate:
         """Sequence of the last record that was in order."""
         self.branch: str | None = None
         """Branch of the record in hand, as far as it could be read."""
+        self.missing: tuple[str, int] | None = None
+        """Journal and sequence of what has to come before the record in hand."""
 
     def take(self, record: Record) -> None:
         """Admit a record or drop it; Refused says why it stops its journal."""
@@ -145,7 +169,7 @@ class _Gate:
         if missing is not None:
             raise Refused(missing.kind, missing.detail)
         self._take(record)
-        self.reached = record.sequence
+        self.reached = max(self.reached, record.sequence)
 
     def left_out(self, up_to: int) -> Stop | None:
         """Sequences are dense: a reader of the whole repository misses none up to here."""
@@ -174,6 +198,7 @@ class _Gate:
                 "not-yet", f"the certificate of {name!r} is not valid yet; clocks differ?"
             )
         self._repo = event.repo
+        self._link(event)
         self._branches[event.branch] = self._heads[event.branch] = Link(event.sequence, sha256)
         self._used[record.certificate] = token
         if authentic.standing is Standing.VALID:
@@ -200,39 +225,70 @@ class _Gate:
         state, stored = self._known.state, None
         if event.sequence <= state.scanned:
             stored = self._known.digest(event.journal, event.sequence)
-            if stored is None:  # looked at before, and not wanted then
+            if stored is None and not self._was_left_out(event):  # looked at, and not wanted then
                 return True
         here = JournalState(state.scanned, self._branches, state.origin)
         verdict = sequence.judge(event, sha256, here, stored)
         if verdict.outcome is sequence.Outcome.DUPLICATE:
             return True
-        if event.sequence in self._known.admitted and event.sequence > state.scanned:
+        if event.sequence in self._known.admitted and stored is None:
             return False
         if verdict.outcome is not sequence.Outcome.NEXT:
+            if verdict.outcome is sequence.Outcome.GAP and event.previous is not None:
+                self.missing = (event.journal, event.previous.sequence)
             raise Refused(verdict.outcome.value, verdict.detail)
         if event.previous is None:
             self._check_continues(event)
         return False
 
+    def _was_left_out(self, event: Event) -> bool:
+        """Whether we asked for it, and nothing behind it on its branch is stored."""
+        last = self._branches.get(event.branch)
+        behind = last is None or last.sequence < event.sequence
+        return behind and event.sequence > self._known.state.origin
+
     def _check_continues(self, event: Event) -> None:
         """The first event of a branch in a further journal must take up what is known."""
-        if not self._known.others:
-            return
         before = event.continues
         if before is None:
-            if not event.continuing:
+            if self._known.others and not event.continuing:
                 raise Refused(
                     "unfit-journal",
                     f"it does not continue the journals known of {event.repo!r}",
                 )
             return
+        if not self._known.others and self._known.earlier(before.journal) is None:
+            return
+        place = f"{before.journal}/{before.sequence}"
         stored = self._known.digest(before.journal, before.sequence)
-        if stored is not None and stored != before.sha256:
+        if stored is None:
+            self._check_had(before, place)
+        elif stored != before.sha256:
             raise Refused(
                 "fork",
-                f"it continues {before.journal}/{before.sequence} with SHA-256 {before.sha256},"
-                f" stored is {stored}",
+                f"it continues {place} with SHA-256 {before.sha256}, stored is {stored}",
             )
+
+    def _check_had(self, before: Continued, place: str) -> None:
+        """What is continued and not stored must be something that we never asked for."""
+        earlier = self._known.earlier(before.journal)
+        if earlier is None or before.sequence <= earlier.origin:
+            return
+        self.missing = (before.journal, before.sequence)
+        first = max(earlier.scanned, earlier.origin) + 1
+        if first <= before.sequence:
+            what = f"sequences {first} to {before.sequence} of that journal did not come"
+        else:
+            what = f"that event did not come, though the relay looked up to {earlier.scanned}"
+        raise Refused("gap", f"it continues {place}; {what}")
+
+    def _link(self, event: Event) -> None:
+        """Remember what the branch stands behind, where that is stored and of this repository."""
+        before = event.continues
+        if before is None or self._known.earlier(before.journal) is None:
+            return
+        if self._known.digest(before.journal, before.sequence) == before.sha256:
+            self._continues[event.branch] = before
 
     def result(self, scanned: int, stop: Stop | None) -> Admitted:
         """What was admitted; events under an expired certificate are held unless freed here."""
@@ -242,10 +298,11 @@ class _Gate:
             records=records,
             events=tuple(authentic.event for _, authentic, _ in self._admitted),
             heads=self._heads,
+            continues=self._continues,
             release=tuple(
-                (branch, event.previous.sequence)
+                (branch, event.previous.sequence if event.previous else 0)
                 for branch, event in self._trusted.items()
-                if event.previous is not None and branch in self._known.state.branches
+                if branch in self._known.state.branches or branch in self._continues
             ),
             certificates=self._used,
             duplicates=self._duplicates,

@@ -128,6 +128,7 @@ class Inbox:
             deliveries=self._deliveries(admitted, now),
             certificates=admitted.certificates,
             heads=admitted.heads,
+            continues=admitted.continues,
             release=admitted.release,
             origin=self._journals.origin(journal, admitted),
         )
@@ -180,9 +181,8 @@ class Inbox:
     def _stop(self, journal: str, repo: str, stop: Stop) -> None:
         """Alarm, keep the reason where `status` shows it, and come back later."""
         self._tools.counters.add("refused", stop.kind)
-        reason = f"{stop.kind} at sequence {stop.sequence}: {stop.detail}"[:1000]
         now, tick = self._tools.clock(), self._tools.tick()
-        delay = self._journals.stop(journal, repo, reason, now, tick)
+        delay = self._journals.stop(journal, repo, stop, now, tick)
         self.throttle.warning(
             stop.kind,
             "journal stopped",

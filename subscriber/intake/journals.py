@@ -1,7 +1,9 @@
 """Where one relay's journals stand in our store, and which of them are stopped. No socket.
 
 A journal that stops keeps its position and is asked for again after a delay that doubles, from a
-second to five minutes; meanwhile FOLLOW leaves it out and the others go on.
+second to five minutes; meanwhile FOLLOW leaves it out and the others go on. Where an event has to
+come first that the relay claims to have looked at, FOLLOW goes back to before that one. The
+position in the store never does.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +13,7 @@ from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.sequence import JournalState
 from hgext_zmqhooks.wire.session import JournalInfo, Position, Since
 from hgext_zmqhooks.wire.values import Link
-from subscriber.intake.admit import Admitted, Known
+from subscriber.intake.admit import Admitted, Earlier, Known, Stop
 from subscriber.store.base import Standing, Store
 from subscriber.store.values import JournalRow
 
@@ -34,7 +36,8 @@ class Journal:
     `number`: how many the store knew before it. `beyond`: it was read further than it goes now.
     `origin`: behind which sequence reading began with the present patterns, None until that is
     known; `kept`: as the store has it. `branches`: chain heads, and `admitted`, sequences that an
-    operator lets pass, are read from the store when they are first needed.
+    operator lets pass, are read from the store when they are first needed. `lacks`: while it is
+    stopped, the journal (this one or an earlier one) and the position behind which it lacks events.
     """
 
     journal: str
@@ -51,6 +54,7 @@ class Journal:
     stopped: bool = False
     retry_at: float = 0.0
     delay: float = 0.0
+    lacks: tuple[str, int] | None = None
 
     def waits(self, tick: float) -> bool:
         """Whether it is stopped and not to be asked for yet."""
@@ -63,6 +67,11 @@ class Journal:
             return self.scanned
         return Since(self.since) if self.since is not None else 0
 
+    @property
+    def earlier(self) -> Earlier | None:
+        """How far it was read; None while it is not known where reading begins."""
+        return None if self.origin is None else Earlier(self.scanned or 0, self.origin)
+
 
 class Journals:
     """The journals of one relay, by id."""
@@ -72,12 +81,13 @@ class Journals:
         self._relay = relay
         self._start = start
         self._all: dict[str, Journal] = {}
-        self._elsewhere: dict[str, dict[str, int]] = {}
+        self._elsewhere: dict[str, dict[str, Journal]] = {}
         for number, row in enumerate(store.journals()):
+            here = _journal(row, number)
             if row.relay == relay:
-                self._keep(row, number)
+                self._all[row.journal] = here
             else:
-                self._elsewhere.setdefault(row.repo, {})[row.journal] = number
+                self._elsewhere.setdefault(row.repo, {})[row.journal] = here
 
     def welcome(self, infos: Iterable[JournalInfo], now: float) -> list[str]:
         """Take the relay's whole list; returns what an operator should know, one line each.
@@ -126,6 +136,7 @@ class Journals:
             admitted=here.admitted,
             digest=self._store.record_digest,
             token=self._store.certificate,
+            earlier=lambda other: self._earlier(here, other),
         )
 
     def introduced(self, journal: str) -> bool:
@@ -150,17 +161,18 @@ class Journals:
             here.branches.update(admitted.heads)
         here.origin = here.kept = _began(here, admitted)
         if here.scanned is None or admitted.scanned > here.scanned:
-            here.stopped, here.delay = False, 0.0
+            here.stopped, here.delay, here.lacks = False, 0.0, None
         here.scanned, here.since = admitted.scanned, None
 
-    def stop(self, journal: str, repo: str, reason: str, now: float, tick: float) -> float:
+    def stop(self, journal: str, repo: str, stop: Stop, now: float, tick: float) -> float:
         """A journal goes no further for now; returns the seconds until it is asked for again."""
+        reason = f"{stop.kind} at sequence {stop.sequence}: {stop.detail}"[:1000]
         if journal not in self._all:
             info = JournalInfo(journal, repo, 1, 0)
             self.heads([info], now)
         here = self._all[journal]
         self._store.stop_journal(journal, reason)
-        here.stopped = True
+        here.stopped, here.lacks = True, self._lacks(stop)
         here.delay = min(max(FIRST_RETRY, here.delay * 2), LAST_RETRY)
         here.retry_at = tick + here.delay
         return here.delay
@@ -171,7 +183,7 @@ class Journals:
         for here in waiting:
             admitted = _admitted(self._store, here.journal)
             if admitted != here.admitted:
-                here.admitted, here.stopped, here.delay = admitted, False, 0.0
+                here.admitted, here.stopped, here.delay, here.lacks = admitted, False, 0.0, None
         return any(not here.stopped for here in waiting)
 
     def reload(self, journal: str) -> None:
@@ -186,10 +198,16 @@ class Journals:
 
     def positions(self, tick: float) -> Mapping[str, Position]:
         """What FOLLOW says; None for a journal that is to wait."""
-        return {
+        found = {
             journal: None if here.waits(tick) else here.position
             for journal, here in self._all.items()
         }
+        asking = [here for here in self._all.values() if not here.waits(tick)]
+        for journal, after in [here.lacks for here in asking if here.lacks is not None]:
+            position = found[journal]
+            if isinstance(position, int):
+                found[journal] = min(position, after)
+        return found
 
     def next_retry(self, tick: float) -> float | None:
         """When the next stopped journal may be asked for again, None if none waits."""
@@ -211,24 +229,10 @@ class Journals:
     def _load(self, wanted: set[str]) -> None:
         for number, row in enumerate(self._store.journals()):
             if row.journal in wanted and row.journal not in self._all:
-                self._keep(row, number)
+                self._all[row.journal] = _journal(row, number)
             elif row.journal not in self._all:
-                self._elsewhere.setdefault(row.repo, {})[row.journal] = number
-
-    def _keep(self, row: JournalRow, number: int) -> None:
-        origin = row.origin
-        if origin is None and (row.scanned is not None or row.since is None):
-            origin = row.scanned or 0
-        self._all[row.journal] = Journal(
-            row.journal,
-            row.repo,
-            row.scanned,
-            row.since,
-            number=number,
-            beyond=(row.stopped or "").startswith(BEYOND),
-            origin=origin,
-            kept=row.origin,
-        )
+                here = _journal(row, number)
+                self._elsewhere.setdefault(row.repo, {})[row.journal] = here
 
     def _look(self, info: JournalInfo) -> Iterable[str]:
         """Compare what the relay says with where we stand."""
@@ -270,8 +274,40 @@ class Journals:
         }
         there = self._elsewhere.get(here.repo, {})
         return frozenset(
-            found | {journal for journal, number in there.items() if number < here.number}
+            found | {journal for journal, other in there.items() if other.number < here.number}
         )
+
+    def _earlier(self, here: Journal, journal: str) -> Earlier | None:
+        """See Known. The order in which the relay told of the two journals says nothing."""
+        if journal == here.journal or here.repo is None:
+            return None
+        other = self._all.get(journal) or self._elsewhere.get(here.repo, {}).get(journal)
+        return other.earlier if other is not None and other.repo == here.repo else None
+
+    def _lacks(self, stop: Stop) -> tuple[str, int] | None:
+        """Behind which event of its branch, or where reading began, the missing ones stand."""
+        other = self._all.get(stop.missing[0]) if stop.missing else None
+        if other is None or stop.branch is None:
+            return None
+        last = self._store.chain(other.journal).get(stop.branch)
+        return other.journal, max(other.origin or 0, last.sequence if last else 0)
+
+
+def _journal(row: JournalRow, number: int) -> Journal:
+    """The journal as the store knows it."""
+    origin = row.origin
+    if origin is None and (row.scanned is not None or row.since is None):
+        origin = row.scanned or 0
+    return Journal(
+        row.journal,
+        row.repo,
+        row.scanned,
+        row.since,
+        number=number,
+        beyond=(row.stopped or "").startswith(BEYOND),
+        origin=origin,
+        kept=row.origin,
+    )
 
 
 def _began(here: Journal, admitted: Admitted) -> int:

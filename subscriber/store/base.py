@@ -242,6 +242,8 @@ class Store(Reader):
         - The journal's position must be `expected` (None also where the journal is not known),
           else Conflict. A batch that was accepted before may come again: all its records are
           duplicates, its `scanned` is the position, and nothing changes.
+        - A record may stand before the position: it had been left out. What is stored already
+          keeps its number; it gets the next one.
         - A delivery whose id is known is not made again, whatever its state.
         - A delivery over a held event becomes held, and blocks its lane.
         - `release` is done before the deliveries of the batch are made, and again what `release`
@@ -253,6 +255,9 @@ class Store(Reader):
     @abstractmethod
     def release(self, journal: str, branch: str, up_to: int) -> int:
         """Free what is held of a branch up to a sequence; returns how many events.
+
+        Where the branch continues another journal (Batch.continues), what is held there up to the
+        event that it continues is freed too, and so on backwards: the chain goes over all of it.
 
         Held deliveries none of whose events is held any more become pending, at their old place
         in their lane.

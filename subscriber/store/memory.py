@@ -120,6 +120,8 @@ class MemoryStore(MemoryReader, Store):
         self._certificates = certificates
         self._journals[batch.journal] = _moved(row, batch)
         self._chains.setdefault(batch.journal, {}).update(batch.heads)
+        for branch, before in batch.continues.items():
+            self._continues[batch.journal, branch] = before
         for record in new:
             number = len(self._events) + 1
             self._events[record.journal, record.sequence] = StoredEvent(
@@ -155,7 +157,7 @@ class MemoryStore(MemoryReader, Store):
     @step
     def release(self, journal: str, branch: str, up_to: int) -> int:
         """See Store."""
-        freed = [record for record in self.between(journal, branch, 1, up_to) if record.held]
+        freed = [record for record in self._chained(journal, branch, up_to) if record.held]
         for record in freed:
             place = (record.journal, record.sequence)
             self._events[place] = replace(self._events[place], record=replace(record, held=False))
@@ -166,6 +168,15 @@ class MemoryStore(MemoryReader, Store):
                 if lane.queue[0] == item.id:
                     self._settle(lane)
         return len(freed)
+
+    def _chained(self, journal: str, branch: str, up_to: int) -> list[Incoming]:
+        """The branch's records up to a sequence, and in the journals that this one continues."""
+        found: dict[str, list[Incoming]] = {}
+        while journal not in found:
+            found[journal] = self.between(journal, branch, 1, up_to)
+            if before := self._continues.get((journal, branch)):
+                journal, up_to = before.journal, before.sequence
+        return [record for records in found.values() for record in records]
 
     # Engine
 

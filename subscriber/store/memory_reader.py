@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
+from hgext_zmqhooks.wire.values import Continued
+
 from .base import (
     MAX_LIST,
     OPEN,
@@ -63,6 +65,7 @@ class MemoryReader(Reader):
         self._scope: str | None = None
         self._journals: dict[str, JournalRow] = {}
         self._chains: dict[str, dict[str, Link]] = {}
+        self._continues: dict[tuple[str, str], Continued] = {}
         self._certificates: dict[str, bytes] = {}
         self._events: dict[tuple[str, int], StoredEvent] = {}
         self._deliveries: dict[str, Delivery] = {}

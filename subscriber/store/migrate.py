@@ -10,7 +10,7 @@ import re
 from functools import cache
 from importlib import resources
 
-VERSION = 3
+VERSION = 4
 
 
 def text(name: str) -> str:

@@ -158,6 +158,12 @@ VALUES (:journal, :branch, :sequence, :sha256)
 ON CONFLICT (journal, branch) DO UPDATE SET
     sequence = excluded.sequence, sha256 = excluded.sha256;
 
+-- name: continue
+INSERT INTO continued (journal, branch, before, sequence)
+VALUES (:journal, :branch, :before, :sequence)
+ON CONFLICT (journal, branch) DO UPDATE SET
+    before = excluded.before, sequence = excluded.sequence;
+
 -- name: lane
 SELECT lane FROM lane WHERE rule = :rule AND order_key = :order_key;
 
@@ -178,8 +184,15 @@ WHERE true
 ON CONFLICT (id) DO NOTHING RETURNING number;
 
 -- name: release_events
-UPDATE event SET held = 0
-WHERE journal = :journal AND branch = :branch AND sequence <= :up_to AND held = 1;
+UPDATE event SET held = 0 WHERE number IN (
+    WITH RECURSIVE chained (journal, up_to) AS (
+        VALUES (:journal, :up_to)
+        UNION
+        SELECT before, sequence FROM continued JOIN chained USING (journal) WHERE branch = :branch
+    )
+    SELECT number FROM event JOIN chained USING (journal)
+    WHERE branch = :branch AND sequence <= up_to AND held = 1
+);
 
 -- name: release_deliveries
 UPDATE delivery SET state = 'pending'

@@ -1,4 +1,4 @@
--- The SQLite store, version 3: user_version 3. Times are unix seconds.
+-- The SQLite store, version 4: user_version 4. Times are unix seconds.
 --
 --   store        one row: who this store is, and its two counters
 --   relay        relays whose first WELCOME was kept
@@ -7,6 +7,7 @@
 --   scope        what is read: the patterns asked for, and those that our certificate allows
 --   origin       behind which sequence reading of a journal began with that scope
 --   chain_head   the newest stored event of each branch of a journal
+--   continued    which event of another journal a branch's first one stands behind
 --   certificate  tokens that stored events name, once each
 --   event        the inbox: exact bytes, in order of acceptance (`number`)
 --   lane         deliveries of one rule with one order key: the unit of leasing and of order
@@ -58,6 +59,14 @@ CREATE TABLE chain_head (
     branch TEXT NOT NULL,
     sequence INTEGER NOT NULL,
     sha256 TEXT NOT NULL,
+    PRIMARY KEY (journal, branch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE continued (
+    journal TEXT NOT NULL REFERENCES journal (journal),
+    branch TEXT NOT NULL,
+    before TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
     PRIMARY KEY (journal, branch)
 ) STRICT, WITHOUT ROWID;
 

@@ -161,6 +161,9 @@ class SqliteStore(SqliteReader, Store):
             self._run("add_event", **asdict(record))
         for branch, link in batch.heads.items():
             self._run("link", journal=batch.journal, branch=branch, **asdict(link))
+        for branch, before in batch.continues.items():
+            place = {"before": before.journal, "sequence": before.sequence}
+            self._run("continue", journal=batch.journal, branch=branch, **place)
         for branch, up_to in batch.release:
             self._release(batch.journal, branch, up_to)
         for item in batch.deliveries:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from hgext_zmqhooks.service.errors import ServiceError
-from hgext_zmqhooks.wire.values import Link
+from hgext_zmqhooks.wire.values import Continued, Link
 
 
 class StoreError(ServiceError):
@@ -126,11 +126,12 @@ class Batch:
     """What one EVENTS message of one journal adds, in one step.
 
     `expected`: the position that the sender of the batch started from (None: the journal had
-    none); `scanned`: the position after it. `records` are in order of sequence, `deliveries` in
-    the order in which they shall run. `certificates` holds the tokens that the records name, by
-    SHA-256. `heads` are the chain heads of the branches that the records touched. `release` frees
-    what is held of a branch up to a sequence. `origin`: behind which sequence reading began, where
-    that is news.
+    none); `scanned`: the position after it. `records` are in order of sequence; one at or before
+    `expected` had been left out and came late. `deliveries` are in the order in which they shall
+    run. `certificates` holds the tokens that the records name, by SHA-256. `heads` are the chain
+    heads of the branches that the records touched; `continues` says, by branch, which event of
+    another journal the branch's first one here stands behind. `release` frees what is held of a
+    branch up to a sequence. `origin`: behind which sequence reading began, where that is news.
     """
 
     relay: str
@@ -142,19 +143,19 @@ class Batch:
     deliveries: tuple[NewDelivery, ...] = ()
     certificates: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     heads: Mapping[str, Link] = field(default_factory=dict)
+    continues: Mapping[str, Continued] = field(default_factory=dict)
     release: tuple[tuple[str, int], ...] = ()
     origin: int | None = None
 
     def __post_init__(self) -> None:
-        start = self.expected or 0
         sequences = [record.sequence for record in self.records]
-        if self.scanned < start:
-            raise ValueError(f"batch goes back from {start} to {self.scanned}")
+        if self.scanned < (self.expected or 0):
+            raise ValueError(f"batch goes back from {self.expected} to {self.scanned}")
         if any(record.journal != self.journal for record in self.records):
             raise ValueError("batch holds records of another journal")
         if sequences != sorted(set(sequences)):
             raise ValueError("batch is not in order of sequence")
-        if sequences and not start < sequences[0] <= sequences[-1] <= self.scanned:
+        if sequences and not 0 < sequences[0] <= sequences[-1] <= self.scanned:
             raise ValueError("batch holds records outside of what it scanned")
 
 

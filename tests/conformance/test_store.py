@@ -22,6 +22,7 @@ from storekit import (
     standing,
 )
 
+from hgext_zmqhooks.wire.values import Continued
 from subscriber.store.base import (
     LOST_LIMIT,
     MAX_CLAIMS,
@@ -354,12 +355,29 @@ class TestAccept:
             {"scanned": 2, "records": (record(2), record(1))},
             {"scanned": 2, "records": (record(2), record(2))},
             {"scanned": 2, "records": (record(3),)},
-            {"scanned": 2, "expected": 1, "records": (record(1),)},
+            {"scanned": 2, "records": (record(0),)},
         ],
     )
     def test_a_batch_that_contradicts_itself_cannot_be_made(self, wrong):
         with pytest.raises(ValueError, match="batch"):
             batch(**{"expected": None, **wrong})
+
+    def test_what_was_left_out_is_taken_late_and_the_position_stays(self, box):
+        # Given a position behind an event that did not come
+        store = box.store
+        store.accept(batch(3, None, records=[record(1), record(3)], deliveries=[delivery(1)]))
+        # When it comes, alone or before the next one
+        late = batch(3, 3, records=[record(2, branch="other")], heads={"other": Link(2, "22" * 32)})
+        assert store.accept(late) == Accepted(1, 0)
+        assert store.accept(late) == Accepted(0, 1)
+        # Then it is there once, behind what had been stored before
+        store = box.reopen()
+        assert store.journals()[0].scanned == 3
+        assert [event.record.sequence for event in store.events(0, 9)] == [1, 3, 2]
+        assert store.chain(JOURNAL) == {"other": Link(2, "22" * 32)}
+        assert store.accept(batch(4, 3, records=[record(2, branch="other"), record(4)])) == (
+            Accepted(1, 1)
+        )
 
 
 class TestHeld:
@@ -409,6 +427,75 @@ class TestHeld:
             "build-9f-3": State.HELD,
         }
         assert store.release(OTHER, "default", 9) == 0
+
+    def continued(self, box):
+        """Three journals of a repository, each behind the one before it; the first two held."""
+        first, third = OTHER, "cd" * 16
+        box.store.accept(
+            batch(
+                6,
+                None,
+                journal=first,
+                records=[
+                    record(4, journal=first, held=True),
+                    record(5, journal=first, branch="other", held=True),
+                    record(6, journal=first, held=True),
+                ],
+                deliveries=[delivery(4, journal=first), delivery(6, journal=first)],
+            )
+        )
+        box.store.accept(
+            batch(
+                2,
+                None,
+                records=[record(1, held=True), record(2, branch="other", held=True)],
+                deliveries=[delivery(1)],
+                continues={"default": Continued(first, 4, "aa" * 32)},
+            )
+        )
+        return box.reopen(), third
+
+    @pytest.mark.parametrize("how", ["batch", "release", "decision"])
+    def test_a_release_goes_on_in_the_journals_that_are_continued(self, box, how):
+        store, third = self.continued(box)
+        if how == "batch":
+            given = batch(
+                1,
+                None,
+                journal=third,
+                records=[record(1, journal=third)],
+                continues={"default": Continued(JOURNAL, 1, "bb" * 32)},
+                release=(("default", 0),),
+            )
+            store.accept(given)
+        elif how == "release":
+            assert store.release(JOURNAL, "default", 1) == 2
+        else:
+            assert store.decide(decided("release", "default", 1)) == 2
+        # Up to what is continued, of the branch that continues it
+        assert [(one.journal, one.branch, one.first) for one in store.held()] == [
+            (OTHER, "other", 5),
+            (OTHER, "default", 6),
+            (JOURNAL, "other", 2),
+        ]
+        assert states(store) == {
+            "build-ab-4": State.PENDING,
+            "build-ab-6": State.HELD,
+            "build-9f-1": State.PENDING,
+        }
+
+    def test_a_release_before_the_first_event_reaches_what_is_continued(self, box):
+        store, _ = self.continued(box)
+        assert store.release(JOURNAL, "default", 0) == 1
+        assert store.event(JOURNAL, 1).record.held
+
+    def test_journals_that_continue_each_other_end_a_release(self, store):
+        store.learn("hg1", [standing(), standing(OTHER)], NOW)
+        for one, other in ((JOURNAL, OTHER), (OTHER, JOURNAL)):
+            held = record(1, journal=one, held=True)
+            link = {"default": Continued(other, 1, "aa" * 32)}
+            store.accept(batch(1, None, journal=one, records=[held], continues=link))
+        assert store.release(JOURNAL, "default", 1) == 2
 
     def test_a_delivery_over_several_parts_waits_for_all(self, store):
         store.accept(batch(1, None, records=[record(1, held=True)]))

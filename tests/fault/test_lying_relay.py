@@ -24,6 +24,7 @@ from support.waiting import wait_for
 from hgext_zmqhooks.wire import envelope, events
 from hgext_zmqhooks.wire.keyfiles import SecretKey
 from hgext_zmqhooks.wire.session import Events, Record
+from hgext_zmqhooks.wire.values import Continued
 
 APP, OTHER, THIRD = "1" * 32, "2" * 32, "3" * 32
 Lie = Sequence[Events]
@@ -38,6 +39,7 @@ class Scene:
         self.app = Journal(self.publisher, "app", APP)
         self.other = Journal(self.publisher, "other", OTHER)
         self.served = liar.serve("app", APP)
+        self.further: list[Served] = []
         self.honest = liar.serve("other", OTHER)
         token = site.keys.relay.certificate or b""
         (folder / "relay.cert").write_bytes(token)
@@ -58,6 +60,13 @@ class Scene:
         for record in records:
             self.true[digest(record)] = record
         self.liar.tell(served or self.served, records, self.publisher)
+
+    def continued(self) -> Record:
+        """The first event of the journal that takes over from `app`."""
+        before = self.app.last["default"]
+        made = Journal(self.publisher, "app", THIRD, continuing=True)
+        self.further.append(self.liar.serve("app", THIRD))
+        return made.record(continues=Continued(APP, before.sequence, before.sha256))
 
     def lie(self, *batches: Events) -> None:
         """Send these instead of the next batches of `app`."""
@@ -92,7 +101,8 @@ class Scene:
     def repented(self) -> None:
         """Told the truth at last, the subscriber has everything, once, in order, by itself."""
         self.served.twist = lambda batch: [batch]
-        mine = [key for key, one in self.true.items() if one in self.served.records]
+        told = [one for served in (self.served, *self.further) for one in served.records]
+        mine = [key for key, one in self.true.items() if one in told]
         wait_for(lambda: len(self.stored()) == len(mine), "all events")
         assert self.stored() == mine
         every = [*mine, *self.stored("other")]
@@ -193,6 +203,50 @@ def test_the_newest_event_is_dropped_for_who_reads_one_branch(scene: Scene) -> N
     scene.tell(following)
 
     scene.caught("gap", 3)
+    # and what was left out is asked for again, although its place had been looked at
+    scene.repented()
+
+
+def test_what_a_relay_never_gives_a_person_lets_go(scene: Scene) -> None:
+    # Given a reader of one branch, to whom the relay gives an event neither at first nor when asked
+    topics = {"when": {"topic": ["hg:*:default:", "hg:other:*:"]}}
+    scene.site.configure(relay=None, relays=[scene.peer], rules=[scene.site.rule(**topics)])
+    first, unread, dropped = scene.app.record(), scene.app.record("stable"), scene.app.record()
+    scene.lie(scene.batch(first, scanned=1))
+    scene.tell(first, unread, dropped)
+    scene.tell(scene.other.record(), served=scene.honest)
+    scene.daemon = scene.site.start()
+    scene.site.wait_runs(2)
+    following = scene.app.record()
+    scene.lie(scene.batch(first, following))
+    scene.tell(following)
+    scene.caught("gap", 4)
+    follows = scene.served.follows
+    wait_for(lambda: scene.served.follows > follows, "it was asked again")
+    # When a person lets it go
+    (row,) = scene.site.rows("accept", "app", "--journal", APP)
+    # Then the journal goes on without it
+    assert row["sequence"] == 4
+    wait_for(lambda: digest(following) in scene.stored(), "the event behind it")
+    assert scene.stored() == [digest(first), digest(following)]
+    wait_for(lambda: scene.stopped() == "", "it goes on")
+
+
+def test_the_end_of_a_closed_journal_is_dropped(scene: Scene) -> None:
+    # Given a journal that ends with an event of which the relay does not speak
+    scene.start()
+    dropped = scene.app.record()
+    scene.lie()
+    scene.tell(dropped)
+    scene.served.info = replace(scene.served.info, sequence=2, closed=True)
+    # When it goes on with the next journal
+    following = scene.continued()
+    scene.tell(following, served=scene.further[0])
+    # Then that one waits, and says for what
+    scene.caught("gap", 1, THIRD)
+    assert f"it continues {APP}/3; sequences 3 to 3 of that journal" in scene.stopped()
+    assert digest(following) not in scene.stored()
+    scene.repented()
 
 
 def test_batches_are_reordered(scene: Scene) -> None:

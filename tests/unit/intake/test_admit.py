@@ -12,7 +12,7 @@ from hgext_zmqhooks.wire.sequence import JournalState
 from hgext_zmqhooks.wire.session import Events, Record
 from hgext_zmqhooks.wire.topics import Pattern
 from hgext_zmqhooks.wire.values import Continued, Link
-from subscriber.intake.admit import Admitted, Known, admit
+from subscriber.intake.admit import Admitted, Earlier, Known, admit
 
 ALL = (Pattern.parse("hg:**:**:"),)
 SIGNER = certified("publisher")
@@ -26,6 +26,8 @@ def known(
     origin: int = 0,
     stored: Mapping[tuple[str, int], str] | None = None,
     others: frozenset[str] = frozenset(),
+    earlier: Mapping[str, Earlier] | None = None,
+    admitted: frozenset[int] = frozenset(),
     repo: str | None = "app",
 ) -> Known:
     return Known(
@@ -33,6 +35,8 @@ def known(
         repo=repo,
         state=JournalState(scanned, branches or {}, origin),
         others=others,
+        admitted=admitted,
+        earlier=(earlier or {}).get,
         digest=lambda journal, sequence: (stored or {}).get((journal, sequence)),
     )
 
@@ -269,6 +273,153 @@ def test_a_further_journal_must_continue_what_is_known() -> None:
     assert stop.kind == "fork"
 
 
+FIRST = "2" * 32
+CONTINUED = Continued(FIRST, 5, "a" * 64)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "what"),
+    [
+        (Earlier(scanned=2, origin=0), "sequences 3 to 5 of that journal did not come"),
+        (Earlier(scanned=9, origin=4), "that event did not come, though the relay looked up to 9"),
+    ],
+)
+def test_the_end_of_a_journal_may_not_be_left_out(earlier: Earlier, what: str) -> None:
+    journal = Journal(SIGNER, continuing=True)
+
+    # Whichever of the two journals the relay told of first
+    for others in (frozenset(), frozenset({FIRST})):
+        here = known(others=others, earlier={FIRST: earlier})
+        admitted = judge(batch([replace_first(journal)], SIGNER), here)
+
+        assert admitted.stop is not None
+        assert (admitted.stop.kind, admitted.stop.branch) == ("gap", "default")
+        assert admitted.stop.missing == (FIRST, 5)
+        assert f"it continues {FIRST}/5; {what}" in admitted.stop.detail
+        assert (admitted.records, admitted.scanned) == ((), 0)
+
+
+def replace_first(journal: Journal) -> Record:
+    """The first event of its journal, behind the fifth of another one."""
+    journal.sequence, journal.last = 0, {}
+    return journal.record(continues=CONTINUED)
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        {},  # of another repository, or never told of
+        {FIRST: Earlier(scanned=9, origin=5)},  # reading began behind it, or it was pruned
+    ],
+)
+def test_what_was_never_asked_for_need_not_be_there(earlier: Mapping[str, Earlier]) -> None:
+    journal = Journal(SIGNER, continuing=True)
+
+    admitted = judge(
+        batch([replace_first(journal)], SIGNER), known(others=frozenset({FIRST}), earlier=earlier)
+    )
+
+    assert (admitted.stop, sequences(admitted)) == (None, [1])
+    assert (admitted.continues, admitted.release) == ({}, ())
+
+
+def test_a_branch_that_begins_in_a_further_journal_follows_nothing() -> None:
+    here = known(others=frozenset({FIRST}), earlier={FIRST: Earlier(scanned=2, origin=0)})
+
+    assert judge(batch([Journal(SIGNER, continuing=True).record()], SIGNER), here).stop is None
+
+
+def test_a_person_lets_pass_what_continues_something_missing() -> None:
+    here = known(earlier={FIRST: Earlier(scanned=2, origin=0)}, admitted=frozenset({1}))
+
+    admitted = judge(batch([replace_first(Journal(SIGNER, continuing=True))], SIGNER), here)
+
+    assert (admitted.stop, sequences(admitted), admitted.continues) == (None, [1], {})
+
+
+@pytest.mark.parametrize("held_first", [True, False])
+def test_a_valid_event_frees_what_was_held_in_the_journal_that_it_continues(
+    held_first: bool,
+) -> None:
+    journal = Journal(SIGNER, continuing=True)
+    here = known(
+        earlier={FIRST: Earlier(scanned=5, origin=0)}, stored={(FIRST, 5): CONTINUED.sha256}
+    )
+    records = [journal.record(continues=CONTINUED, signer=OLD)] if held_first else []
+    records.append(journal.record(continues=None if held_first else CONTINUED))
+
+    admitted = judge(batch(records, SIGNER, OLD), here)
+
+    assert admitted.stop is None
+    assert admitted.continues == {"default": CONTINUED}
+    assert admitted.release == (("default", int(held_first)),)
+
+
+def test_an_expired_event_frees_nothing_but_what_it_continues_is_kept() -> None:
+    here = known(
+        earlier={FIRST: Earlier(scanned=5, origin=0)}, stored={(FIRST, 5): CONTINUED.sha256}
+    )
+    first = Journal(SIGNER, continuing=True).record(continues=CONTINUED, signer=OLD)
+
+    admitted = judge(batch([first], OLD), here)
+
+    assert (admitted.continues, admitted.release) == ({"default": CONTINUED}, ())
+
+
+def test_a_valid_event_of_another_repository_frees_nothing() -> None:
+    """A copy goes on behind the original's journal; its signer may not sign for the original."""
+    here = known(stored={(FIRST, 5): CONTINUED.sha256})
+
+    admitted = judge(batch([replace_first(Journal(SIGNER, continuing=True))], SIGNER), here)
+
+    assert (admitted.stop, admitted.continues, admitted.release) == (None, {}, ())
+
+
+def test_an_event_that_was_left_out_is_taken_when_it_comes() -> None:
+    journal = Journal(SIGNER)
+    first, left_out, other = journal.record(), journal.record(), journal.record("stable")
+    behind = journal.record()
+    state = {"default": Link(1, sha256(first.event)), "stable": Link(3, sha256(other.event))}
+    stored = {("1" * 32, 1): sha256(first.event), ("1" * 32, 3): sha256(other.event)}
+    here = known(3, state, stored=stored)
+
+    without = judge(batch([behind], SIGNER), here)
+    whole_again = judge(batch([first, left_out, other, behind], SIGNER), here)
+
+    assert without.stop is not None
+    assert (without.stop.kind, without.stop.missing) == ("gap", ("1" * 32, 2))
+    assert (whole_again.stop, sequences(whole_again)) == (None, [2, 4])
+    assert (whole_again.duplicates, whole_again.scanned) == (2, 4)
+
+
+def test_what_comes_late_must_fit_too() -> None:
+    journal = Journal(SIGNER)
+    first, second, third = (journal.record() for _ in range(3))
+    here = known(4, {"default": Link(1, sha256(first.event))})
+
+    admitted = judge(batch([third], SIGNER), here)
+    by_a_person = judge(batch([third], SIGNER), replace(here, admitted=frozenset({3})))
+
+    assert second.sequence == 2
+    assert admitted.stop is not None
+    assert (admitted.stop.kind, admitted.stop.sequence, admitted.scanned) == ("gap", 3, 4)
+    assert (by_a_person.stop, sequences(by_a_person), by_a_person.scanned) == (None, [3], 4)
+
+
+@pytest.mark.parametrize(
+    ("branches", "origin"),
+    [({"default": Link(3, "0" * 64)}, 0), ({}, 2)],  # its branch has gone on; never asked for
+)
+def test_what_comes_late_and_is_not_missing_is_dropped(
+    branches: Mapping[str, Link], origin: int
+) -> None:
+    journal = Journal(SIGNER, sequence=1)
+
+    admitted = judge(batch([journal.record()], SIGNER), known(4, branches, origin=origin))
+
+    assert (admitted.stop, admitted.records, admitted.duplicates) == (None, (), 1)
+
+
 def test_a_journal_names_its_repository_by_its_first_event() -> None:
     journal = Journal(SIGNER)
     records = [journal.record(), journal.record(repo="other")]
@@ -311,3 +462,14 @@ def test_what_was_pruned_before_it_was_read_is_no_gap() -> None:
 
     assert admitted.stop is None
     assert (sequences(admitted), admitted.scanned) == ([7, 8], 8)
+
+
+def test_what_is_told_again_is_no_gap_before_what_follows() -> None:
+    journal = Journal(SIGNER)
+    records = [journal.record() for _ in range(4)]
+    stored = {("1" * 32, number): sha256(one.event) for number, one in enumerate(records[:3], 1)}
+    here = known(3, {"default": Link(3, sha256(records[2].event))}, stored=stored)
+
+    admitted = whole(batch([records[0], records[3]], SIGNER), here)
+
+    assert (admitted.stop, sequences(admitted), admitted.duplicates) == (None, [4], 1)

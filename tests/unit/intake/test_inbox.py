@@ -9,8 +9,10 @@ from storekit import BOXES
 from hgext_zmqhooks.service.metrics import Counters
 from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.keyfiles import generate
-from hgext_zmqhooks.wire.session import JournalInfo, Since
+from hgext_zmqhooks.wire.session import JournalInfo, Record, Since
 from hgext_zmqhooks.wire.topics import Pattern
+from hgext_zmqhooks.wire.values import Continued
+from subscriber.accept import Request, accept
 from subscriber.engine.rules import RuleSpec, compile_rule, deliveries
 from subscriber.intake.inbox import Inbox, Tools
 from subscriber.intake.journals import Journals
@@ -218,6 +220,175 @@ def test_another_reader_of_the_same_store_is_noticed(world: World) -> None:
     assert world.row().scanned == 2
     assert world.inbox.take(second) == 2
     assert (world.sequences(), len(world.deliveries())) == ([1, 2], 2)
+
+
+# What was left out
+
+
+def some_branches(world: World) -> None:
+    """Only `default` is read, so that the journal's sequences are not dense for us."""
+    world.tools = replace(world.tools, patterns=(Pattern.parse("hg:**:default:"),))
+    world.restart()
+
+
+def test_what_a_relay_left_out_is_asked_for_again_and_taken_in_order(world: World) -> None:
+    # Given a relay that leaves two events out, though it says that it looked at them
+    some_branches(world)
+    journal = Journal(SIGNER)
+    first, _, left, out, behind = (journal.record(b) for b in ("default", "x", *["default"] * 3))
+    world.welcome(info(5))
+    assert world.inbox.take(batch([first], SIGNER, scanned=4)) == 4
+    # When the next event of the branch comes
+    assert world.inbox.take(batch([behind], SIGNER)) is None
+    # Then it is asked for from behind the last one of the branch; the position stays
+    assert world.row().stopped.startswith("gap at sequence 5")
+    assert world.journals.positions(world.tick)[ONE] is None
+    world.tick = world.journals.next_retry(world.tick)
+    assert world.journals.positions(world.tick)[ONE] == 1
+    assert world.row().scanned == 4
+    # When the first one comes, alone
+    assert world.inbox.take(batch([left], SIGNER)) == 4
+    assert world.journals.positions(world.tick)[ONE] == 1
+    # and then everything
+    assert world.inbox.take(batch([left, out, behind], SIGNER)) == 5
+    # Then all is there, once and in order
+    assert world.sequences() == [1, 3, 4, 5]
+    assert [item.first for item in world.deliveries()] == [1, 3, 4, 5]
+    assert world.row().stopped is None
+    assert world.journals.positions(world.tick)[ONE] == 5
+
+
+def test_what_a_relay_keeps_back_a_person_may_let_go(world: World) -> None:
+    some_branches(world)
+    journal = Journal(SIGNER)
+    first, _, _, behind = (journal.record(b) for b in ("default", "x", "default", "default"))
+    world.welcome(info(4))
+    world.inbox.take(batch([first], SIGNER))
+    for _ in range(3):
+        assert world.inbox.take(batch([first, behind], SIGNER)) is None
+        world.tick = world.journals.next_retry(world.tick)
+
+    (row,) = accept(world.store, Request("app", None, ONE[:4], "alice"), NOW)
+
+    assert (row["verb"], row["sequence"]) == ("admit", 4)
+    assert world.journals.decided()
+    assert world.journals.positions(world.tick)[ONE] == 1
+    assert world.inbox.take(batch([first, behind], SIGNER)) == 4
+    assert (world.sequences(), world.row().stopped) == ([1, 4], None)
+
+
+def test_nothing_is_asked_for_from_before_where_reading_began(world: World) -> None:
+    world.start = "latest"
+    some_branches(world)
+    journal = Journal(SIGNER, sequence=7)
+    world.welcome(info(7))
+    journal.record()
+    behind = journal.record()
+
+    assert world.inbox.take(batch([behind], SIGNER)) is None
+    world.tick = world.journals.next_retry(world.tick)
+
+    assert world.journals.positions(world.tick)[ONE] == 7
+
+
+def continued(world: World, *, read: int) -> tuple[list[Record], Record]:
+    """Three events of a journal, of which some are read, and the one of another that continues."""
+    old = Journal(SIGNER)
+    records = [old.record() for _ in range(3)]
+    last = old.last["default"]
+    new = Journal(SIGNER, journal=TWO, continuing=True)
+    world.welcome(info(read), info(1, TWO))
+    world.inbox.take(batch(records[:read], SIGNER))
+    return records, new.record(continues=Continued(ONE, last.sequence, last.sha256))
+
+
+def test_the_end_of_a_closed_journal_is_asked_for_before_its_successor_goes_on(
+    world: World,
+) -> None:
+    # Given a relay that says nothing of a journal's end, and goes on with the next journal
+    records, following = continued(world, read=1)
+    assert world.inbox.take(batch([following], SIGNER, journal=TWO)) is None
+    # Then the next journal waits, and what is missing is named and asked for
+    stopped = world.row(TWO).stopped
+    assert stopped.startswith("gap at sequence 1")
+    assert f"it continues {ONE}/3; sequences 2 to 3 of that journal did not come" in stopped
+    assert world.journals.positions(world.tick) == {ONE: 1, TWO: None}
+    # When it comes, both go on
+    assert world.inbox.take(batch(records[1:], SIGNER)) == 3
+    assert world.inbox.take(batch([following], SIGNER, journal=TWO)) == 1
+    assert [each.record.event_id for each in world.store.events(0, 9)] == [
+        *(f"{ONE}/{number}" for number in (1, 2, 3)),
+        f"{TWO}/1",
+    ]
+    assert world.row(TWO).stopped is None
+
+
+def test_a_relay_that_claims_to_have_looked_at_the_end_is_asked_again(world: World) -> None:
+    some_branches(world)
+    records, following = continued(world, read=1)
+    world.inbox.take(batch([], scanned=3))
+    assert world.inbox.take(batch([following], SIGNER, journal=TWO)) is None
+    assert "though the relay looked up to 3" in world.row(TWO).stopped
+
+    world.tick = world.journals.next_retry(world.tick)
+
+    assert world.journals.positions(world.tick) == {ONE: 1, TWO: 0}
+    assert world.inbox.take(batch(records[1:], SIGNER)) == 3
+    assert world.inbox.take(batch([following], SIGNER, journal=TWO)) == 1
+    assert world.journals.positions(world.tick) == {ONE: 3, TWO: 1}
+
+
+def test_the_end_of_a_journal_at_another_relay_counts_when_it_is_stored(world: World) -> None:
+    records, following = continued(world, read=1)
+    second = Journals(world.store, "hg2", "latest")
+    other = Inbox(world.tools, "hg2", second)
+    second.welcome([info(1, TWO)], NOW)
+
+    assert other.take(batch([following], SIGNER, journal=TWO)) is None
+    assert second.positions(world.tick) == {TWO: None}
+    world.inbox.take(batch(records[1:], SIGNER))
+
+    assert other.take(batch([following], SIGNER, journal=TWO)) == 1
+
+
+def test_the_pruned_end_of_a_journal_is_not_missing(world: World) -> None:
+    _, following = continued(world, read=1)
+    (alarm,) = world.journals.heads([JournalInfo(ONE, "app", 4, 3, closed=True)], NOW)
+
+    assert "events 2 to 3" in alarm
+    assert world.inbox.take(batch([following], SIGNER, journal=TWO)) == 1
+
+
+@pytest.mark.parametrize("start", ["latest", 60.0])
+def test_what_is_continued_may_stand_before_where_reading_began(world: World, start) -> None:
+    old, new = Journal(SIGNER), Journal(SIGNER, journal=TWO, continuing=True)
+    old.record()
+    world.start = start
+    world.restart()
+    world.welcome(info(1))
+    world.journals.heads([info(1, TWO)], NOW)
+    last = old.last["default"]
+    following = new.record(continues=Continued(ONE, last.sequence, last.sha256))
+
+    assert world.inbox.take(batch([following], SIGNER, journal=TWO)) == 1
+
+
+def test_a_valid_event_frees_what_was_held_in_the_journals_before_its_own(world: World) -> None:
+    three = "3" * 32
+    world.welcome(info(1), info(2, TWO), info(1, three))
+    last = None
+    for name in (ONE, TWO):
+        journal = Journal(SIGNER, journal=name, continuing=last is not None)
+        records = [journal.record(signer=OLD, continues=last)]
+        world.inbox.take(batch(records, OLD, journal=name))
+        last = Continued(name, 1, journal.last["default"].sha256)
+    assert {item.state for item in world.deliveries()} == {State.HELD}
+
+    new = Journal(SIGNER, journal=three, continuing=True)
+    world.inbox.take(batch([new.record(continues=last)], SIGNER, journal=three))
+
+    assert [item.state for item in world.deliveries()] == [State.PENDING] * 3
+    assert world.store.held() == []
 
 
 def test_other_bytes_at_a_known_place_are_a_fork(world: World) -> None:

@@ -65,7 +65,7 @@ class TestFile:
         with SqliteStore.open(path) as store:
             tables = store._db.execute("PRAGMA table_list").fetchall()
         ours = [row for row in tables if not row[1].startswith("sqlite_")]
-        assert len(ours) == 13
+        assert len(ours) == 14
         assert all(row[5] for row in ours)
 
     def test_a_finished_claim_uses_no_full_scan(self, path):

@@ -33,7 +33,11 @@ def outcome(number: int, state: JournalState, known: str | None = None) -> Outco
         (4, JournalState(3, {"b": Link(3, OTHER)}), Outcome.FORK),
         (2, JournalState(1, {"b": Link(1, OTHER)}), Outcome.FORK),  # it begins a begun branch
         (3, JournalState(2, {"a": Link(3, OTHER)}), Outcome.FORK),
-        (2, JournalState(2, {}), Outcome.FORK),  # kept back, and now told
+        (2, JournalState(2, {}), Outcome.NEXT),  # left out, and now told
+        (3, JournalState(4, {"a": A1}), Outcome.NEXT),
+        (3, JournalState(4, {}), Outcome.GAP),  # left out, as the one before it
+        (1, JournalState(4, {"a": A3}), Outcome.FORK),  # too late: its branch has gone on
+        (2, JournalState(2, {}, origin=2), Outcome.FORK),  # never asked for
         (1, JournalState(3, {"b": B2}, origin=3), Outcome.FORK),
     ],
 )
