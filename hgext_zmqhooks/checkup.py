@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from . import compat, extension
+from .service.words import counted
 
 Line = tuple[str, str]
 
@@ -123,6 +124,6 @@ def unheard(path: str) -> tuple[str, str]:
 def _journal(head: Any) -> Line:
     if head is None or not head.journal:
         return "journal", "none yet: the first transaction begins it"
-    count = head.sequence - head.first + 1
+    count = counted(head.sequence - head.first + 1, "event")
     state = ", ended" if head.ended else ""
-    return "journal", f"{head.journal}: {count} events, {head.size} bytes{state}"
+    return "journal", f"{head.journal}: {count}, {head.size} bytes{state}"

@@ -8,6 +8,7 @@ from mercurial import cmdutil, encoding, error, registrar, scmutil
 from mercurial.i18n import _
 
 from . import compat, extension
+from .service.words import counted
 
 cmdtable = {}
 command = registrar.command(cmdtable)
@@ -216,7 +217,9 @@ def _local(text):
 def _described(event):
     """What the event tells, in words."""
     if event.type.startswith("hg.baseline"):
-        return f"baseline of {event.summary.changesets if event.summary else 0} changesets"
+        return (
+            f"baseline of {counted(event.summary.changesets if event.summary else 0, 'changeset')}"
+        )
     counts = [
         (len(event.changesets), "changeset", "changesets"),
         (len(event.bookmarks), "bookmark", "bookmarks"),
@@ -227,7 +230,7 @@ def _described(event):
     ]
     words = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
     if event.summary:
-        words.insert(0, f"summary of {event.summary.changesets} changesets")
+        words.insert(0, f"summary of {counted(event.summary.changesets, 'changeset')}")
     prefix = "" if event.origin == "live" else f"{event.origin}: "
     return prefix + (", ".join(words) or "heads")
 
@@ -242,8 +245,8 @@ def _verify(ui, repo):
         return 0
     if check.torn:
         ui.warn(b"%s\n" % extension.REPAIR)
-    words = f"{check.events} events in {len(check.journals)} journals"
-    verdict = f"{len(problems)} problems found" if problems else "no problems found"
+    words = f"{counted(check.events, 'event')} in {counted(len(check.journals), 'journal')}"
+    verdict = f"{counted(len(problems), 'problem')} found" if problems else "no problems found"
     ui.status(compat.message(f"checked {words}: {verdict}\n"))
     return 1 if problems else 0
 
@@ -288,9 +291,11 @@ def _against_changelog(repo, check):
     found = catchup.Differences(view, check.fold)
     node = view.changelog.node
     notes = [
-        _nodes_note("changesets without an event", [node(rev).hex() for rev in found.missing]),
-        _nodes_note("events without a changeset", found.gone),
-        _nodes_note("announced, and secret now", [node(rev).hex() for rev in found.secret]),
+        _nodes_note("changeset without an event", [node(rev).hex() for rev in found.missing]),
+        _nodes_note("event without a changeset", found.gone),
+        _nodes_note(
+            "changeset announced, and secret now", [node(rev).hex() for rev in found.secret]
+        ),
     ]
     notes = [note for note in notes if note]
     if check.mark != recorder.mark_of(repo):
@@ -304,4 +309,4 @@ def _nodes_note(words, nodes):
     if not nodes:
         return None
     more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
-    return f"{len(nodes)} {words}: {' '.join(node[:12] for node in nodes[:_SHOWN])}{more}"
+    return f"{counted(len(nodes), words)}: {' '.join(node[:12] for node in nodes[:_SHOWN])}{more}"

@@ -14,6 +14,7 @@ import weakref
 from mercurial import dispatch, error, registrar, repair, transaction
 
 from . import compat, scope
+from .service.words import counted
 
 configtable = {}
 configitem = registrar.configitem(configtable)
@@ -183,7 +184,7 @@ class Attached:
         for result in results:
             text = (
                 f"zmqhooks: live copy {result.ending.value}: {result.confirmed} of"
-                f" {result.offered} events in {result.seconds * 1000:.0f} ms\n"
+                f" {counted(result.offered, 'event')} in {result.seconds * 1000:.0f} ms\n"
             )
             repo.ui.debug(compat.message(text))
 
@@ -292,7 +293,8 @@ def prune_journal(repo):
         raise error.ConfigError(message, hint=hint) from problem
     if not done.events:
         return "nothing to drop\n"
-    return f"dropped {done.events} events ({max(done.bytes, 0)} bytes), {done.kept} are kept\n"
+    dropped = f"{counted(done.events, 'event')} ({counted(max(done.bytes, 0), 'byte')})"
+    return f"dropped {dropped}, kept {done.kept}\n"
 
 
 def repair_journal(repo):

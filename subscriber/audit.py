@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from hgext_zmqhooks.service.errors import EXIT, ServiceError
+from hgext_zmqhooks.service.words import counted
 from hgext_zmqhooks.wire import events, topics
 from hgext_zmqhooks.wire.events import Event
 from hgext_zmqhooks.wire.fold import Fold
@@ -204,7 +205,7 @@ def _why(journals: Iterable[JournalRow]) -> str:
         if row.stopped:
             lines.append(f"journal {row.journal} is stopped: {row.stopped}")
         elif behind > 0:
-            lines.append(f"journal {row.journal}: {behind} events not read yet")
+            lines.append(f"journal {row.journal}: {counted(behind, 'event')} not read yet")
     if lines:
         return "\n".join(lines)
     return (

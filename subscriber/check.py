@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hgext_zmqhooks.service.access import obstacle
+from hgext_zmqhooks.service.access import obstacle, remedy
 from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError, Unreachable
 from hgext_zmqhooks.service.sockets import check_ipc
 from subscriber.daemon import Credentials, beside, load_credentials, relay_settings, remote
@@ -95,7 +95,8 @@ def _store(settings: Settings) -> str:
     for suffix in ("", ".lock", ".runners"):
         closed = obstacle(beside(settings.store, suffix), os.W_OK, make=True)
         if closed:
-            hint = f"all of it must belong to the user that runs this: chown -R USER {folder}"
+            path = beside(settings.store, suffix)
+            hint = f"all in {folder} must be this user's, and writable: {remedy(path)}"
             raise ConfigError(settings.file, "store", str(settings.store), closed, hint)
     return str(settings.store)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 from hgext_zmqhooks.service.errors import EXIT
+from hgext_zmqhooks.service.words import counted
 from subscriber.accept import may_admit
 from subscriber.intake.journals import BEYOND
 from subscriber.store.base import Reader
@@ -124,7 +125,7 @@ def _held(one: Held) -> Row:
 
 def _held_line(one: Held) -> str:
     return (
-        f"{one.repo} {one.branch}: {one.count} events held from sequence {one.first}: the"
-        f" certificate that signed them had expired\n  if they are good: accept {one.repo}"
-        f" {one.branch}"
+        f"{one.repo} {one.branch}: {counted(one.count, 'event')} held from sequence {one.first},"
+        " signed under a certificate that had expired\n  if this is all right:"
+        f" accept {one.repo} {one.branch}"
     )

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from hgext_zmqhooks.service.errors import EXIT, ServiceError
 from hgext_zmqhooks.service.table import aligned
+from hgext_zmqhooks.service.words import counted
 from subscriber.store.base import MAX_LIST, Reader
 from subscriber.store.values import OPEN, Delivery, Receipt, State, StoredEvent, Wanted
 
@@ -101,9 +102,8 @@ def accepted(rows: Sequence[Row], out: Printer) -> int:
     for row in rows:
         place = f"journal {row['journal']}, sequence {row['sequence']}"
         if row["verb"] == "release":
-            text = (
-                f"{row['released']} held events of branch {row['branch']} released: up to {place}"
-            )
+            events = counted(int(str(row["released"])), "event")
+            text = f"{events} of branch {row['branch']} released: up to {place}"
         else:
             text = f"admitted: {place}; it goes on within seconds"
         out.row(row, text)

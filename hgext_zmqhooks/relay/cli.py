@@ -104,7 +104,7 @@ def status(given: settings.RelaySettings, *, as_json: bool) -> int:
 def _cells(row: Lag, now: float) -> list[str]:
     head, lag = ("?" if value is None else str(value) for value in (row.head, row.lag))
     seconds = "?" if row.seconds is None else f"{row.seconds:.0f}"
-    heard = f"{max(0.0, now - row.seen):.0f} s ago"
+    heard = f"{row.silence(now):.0f} s ago"
     return [row.subscriber, row.repo, str(row.position), head, lag, seconds, heard]
 
 

@@ -9,7 +9,7 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ..journal.follow import Follower
@@ -27,7 +27,7 @@ class Lag:
     """One subscriber and journal. `lag`: events not yet stored, those it does not want too.
 
     `seconds`: age of the oldest of them. Both, and `head`, are None where the journal is not
-    there or not readable. `seen`: unix seconds of the subscriber's last message.
+    there or not readable. `seen`: when the subscriber last said something, RFC 3339 in UTC.
     """
 
     subscriber: str
@@ -37,7 +37,11 @@ class Lag:
     head: int | None
     lag: int | None
     seconds: float | None
-    seen: float
+    seen: str
+
+    def silence(self, now: float) -> float:
+        """Seconds since the subscriber last said something; `now` is in unix seconds."""
+        return max(0.0, now - datetime.fromisoformat(self.seen).timestamp())
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,13 @@ def lags(rows: Iterator[Row], patterns: tuple[str, ...], now: float) -> Iterator
             head=head,
             lag=None if head is None else max(0, head - row.sequence),
             seconds=_age(*known, row.sequence, now) if known else None,
-            seen=row.seen,
+            seen=_moment(row.seen),
         )
+
+
+def _moment(seconds: float) -> str:
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return text.replace("+00:00", "Z")
 
 
 def _journals(follower: Follower) -> tuple[JournalInfo, ...]:

@@ -19,6 +19,8 @@ from .catalog import Found
 
 RETRY_SECONDS = 30.0
 """After how long a journal that could not be read is tried again, if its head does not move."""
+SAY_SECONDS = 600.0
+"""After how long it is said again that a journal cannot be read, if the reason is the same."""
 
 
 class Moved(JournalError):  # noqa: N818 - what happened to the head
@@ -29,7 +31,8 @@ class Repository:
     """One repository: where it is, and what its journals are now.
 
     `journals`: ended ones before their successors. `retry_at`: nothing is read before this time
-    (monotonic) because of what was found in the file; 0 when all is well.
+    (monotonic) because of what was found in the file; 0 when all is well. `said`: the reason, as it
+    was told last, and until when it need not be told again.
     """
 
     def __init__(self, found: Found) -> None:
@@ -38,6 +41,7 @@ class Repository:
         self.follower = Follower(found.store)
         self.journals: tuple[JournalInfo, ...] = ()
         self.retry_at = 0.0
+        self.said = ("", 0.0)
 
     def refresh(self) -> bool:
         """Look at the head; whether it moved. Raises JournalError or OSError."""
@@ -45,6 +49,7 @@ class Repository:
             return False
         self.journals = tuple(self.follower.journals())
         self.retry_at = 0.0
+        self.said = ("", 0.0)
         return True
 
     def read(self, journal: str, after: int, records: int, size: int) -> Sequence[Stored]:
@@ -146,14 +151,18 @@ class Shelf:
     def stop(self, repository: Repository, error: Exception, tick: float) -> None:
         """Serve nothing of a repository until its head moves or some time has passed."""
         repository.retry_at = tick + RETRY_SECONDS
-        kind = type(error).__name__.lower()
+        kind = "unreadable" if isinstance(error, OSError) else type(error).__name__.lower()
         self._counters.add("journal-stopped", kind)
+        reason, (told, until) = str(error), repository.said
+        if reason == told and tick < until:
+            return
+        repository.said = (reason, tick + SAY_SECONDS)
         self._throttle.warning(
-            f"journal-{kind}-{repository.path}",
+            f"journal-{kind}",
             "a journal cannot be read; nothing after this place is served",
             repo=repository.journals[-1].repo if repository.journals else None,
             path=repository.path,
-            reason=str(error),
+            reason=reason,
         )
 
     def _look_at(self, some: Iterable[Repository], tick: float) -> tuple[Repository, ...]:

@@ -41,6 +41,17 @@ def obstacle(path: str | Path, mode: int, *, make: bool = False) -> str | None:
     return None if _may(whole, mode) else _denied(whole, _WORDS[mode])
 
 
+def remedy(path: str | Path) -> str:
+    """The command that lets this process write `path`, or into the folder where it is to be."""
+    whole = Path(os.path.realpath(path))
+    there = whole if whole.exists() else whole.parent
+    if not there.exists():
+        return f"mkdir -p {there}"
+    if there.stat().st_uid != os.geteuid():
+        return f"chown -R {me().split()[-1]} {whole.parent}"
+    return f"chmod u+w {there}"
+
+
 def me() -> str:
     """This process's user, as in `user alice`."""
     uid = os.geteuid()

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hgext_zmqhooks.service.access import obstacle
+from hgext_zmqhooks.service.access import obstacle, remedy
 
 from . import migrate
 from .values import StoreError
@@ -98,8 +98,7 @@ class Lock:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             reason = obstacle(path, os.W_OK, make=True) or error.strerror
-            hint = "the folder must be there, and belong with all in it to this user: chown -R"
-            raise StoreError(str(path), f"cannot be opened: {reason}", hint) from error
+            raise StoreError(str(path), f"cannot be opened: {reason}", _hint(path)) from error
         holder = self._take()
         if holder is not None:
             os.close(self._fd)
@@ -181,8 +180,12 @@ def _create(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
-        reason, hint = _MEANINGS[sqlite3.SQLITE_CANTOPEN]
-        raise StoreError(str(path), f"{reason} ({error.strerror})", hint) from error
+        reason = obstacle(path, os.W_OK, make=True) or error.strerror
+        raise StoreError(str(path), f"cannot be opened: {reason}", _hint(path)) from error
+
+
+def _hint(path: Path) -> str:
+    return f"all in the store's folder must be this user's, and writable: {remedy(path)}"
 
 
 def _set_up(db: Connection, path: Path) -> None:

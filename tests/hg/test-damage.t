@@ -43,7 +43,7 @@ A changed byte at the beginning, found where the whole file must be read.
   $ hg events --verify
   byte 0: torn record: wrong checksum
   `hg events --repair` sets what stands behind the damage aside; then writing goes on, and the next transaction tells again which changesets are there
-  checked 0 events in 0 journals: 1 problems found
+  checked 0 events in 0 journals: 1 problem found
   [1]
   $ commit d
   transaction abort!
@@ -66,7 +66,7 @@ A changed byte at the beginning, found where the whole file must be read.
   2: live default 0 in, 1 out
   1: catchup default 0 in, 0 out
   $ hg events --verify
-  checked 3 events in 1 journals: no problems found
+  checked 3 events in 1 journal: no problems found
 
 A journal that is shorter than before the last transaction: a rollback would stop halfway.
 

@@ -27,15 +27,15 @@ A repository that was there before gets one baseline per branch, and its history
   2: hg.baseline.v1 live stable 0
   1: hg.baseline.v1 live default 0
   $ hg events --verify
-  checked 3 events in 1 journals: no problems found
+  checked 3 events in 1 journal: no problems found
 
 What an hg without the extension wrote is found by the next transaction, whatever that does.
 
   $ echo 5 > f; hg commit $off -qm 5
   $ hg events --verify
-  1 changesets without an event: * (glob)
+  1 changeset without an event: * (glob)
   the repository was changed without the extension; the next transaction tells of it
-  checked 3 events in 1 journals: 2 problems found
+  checked 3 events in 1 journal: 2 problems found
   [1]
   $ hg bookmark now
   $ show -l 2
@@ -47,7 +47,7 @@ What an hg without the extension wrote is found by the next transaction, whateve
   7: live 0
   6: catchup 1
   $ hg events --verify
-  checked 7 events in 1 journals: no problems found
+  checked 7 events in 1 journal: no problems found
 
 A catch-up of more than 1,000 changesets is a summary.
 
@@ -60,7 +60,7 @@ A catch-up of more than 1,000 changesets is a summary.
        9  *Z  stable  1 bookmark  * (local)  * (glob)
        8  *Z  default  catchup: summary of 1003 changesets  -  * (glob)
   $ hg events --verify
-  checked 9 events in 1 journals: no problems found
+  checked 9 events in 1 journal: no problems found
 
 A share writes into the journal of its source, under its name.
 
@@ -86,9 +86,9 @@ A clone has a journal of its own, which begins when it is written; elsewhere it 
   hg.baseline.v1 * (glob)
   hg.baseline.v1 * (glob)
   $ hg -R ../clone events --verify
-  checked 3 events in 1 journals: no problems found
+  checked 3 events in 1 journal: no problems found
   $ hg -R ../pulled events --verify
-  checked * events in 1 journals: no problems found (glob)
+  checked * events in 1 journal: no problems found (glob)
   $ hg -R $TESTTMP/away bookmark x
   $ ls $TESTTMP/away/.hg/store | grep zmqhooks
   [1]
@@ -112,5 +112,5 @@ An upgrade keeps the journal and is no news.
 
   $ hg -R ../clone debugupgraderepo --run --no-backup -o re-delta-all > $TESTTMP/upgrade.log
   $ hg -R ../clone events --verify
-  checked 3 events in 1 journals: no problems found
+  checked 3 events in 1 journal: no problems found
   $ hg -R ../clone verify -q

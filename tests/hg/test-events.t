@@ -42,7 +42,7 @@ The extension is found by its name, and `hg events` lists what was told.
   abort: cannot specify both --check and --verify
   [10]
   $ hg events --verify
-  checked 3 events in 1 journals: no problems found
+  checked 3 events in 1 journal: no problems found
 
 An empty journal is no problem, and a repository that publishes nothing says so.
 
@@ -93,4 +93,4 @@ It works by path too, under the key that gives the module its own name.
   $ echo c > c
   $ hg --config extensions.hgext_zmqhooks=! --config extensions.zmqhooks=$PACKAGE commit -Aqm three
   $ hg events --verify
-  checked 4 events in 1 journals: no problems found
+  checked 4 events in 1 journal: no problems found

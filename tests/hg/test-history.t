@@ -33,7 +33,7 @@ Strip, with a changeset that hg takes away and puts back: it is not told of.
   5: live default 0 in, 2 out
   4: live default 1 in, 0 out
   $ hg events --verify
-  checked 5 events in 1 journals: no problems found
+  checked 5 events in 1 journal: no problems found
 
 Amend and rebase without obsolescence are a changeset and a removal.
 
@@ -50,7 +50,7 @@ Amend and rebase without obsolescence are a changeset and a removal.
   9: live default 1 in, 0 out
   8: live default 1 in, 0 out
   $ hg events --verify
-  checked 10 events in 1 journals: no problems found
+  checked 10 events in 1 journal: no problems found
 
 Secret changesets are never told, until they are not secret any more.
 
@@ -60,7 +60,7 @@ Secret changesets are never told, until they are not secret any more.
   $ show -l 1
   10: live default 0 in, 1 out
   $ hg events --verify
-  checked 10 events in 1 journals: no problems found
+  checked 10 events in 1 journal: no problems found
   $ hg phase --draft .
   $ show -l 2
   12: live default 0 in, 0 out
@@ -71,7 +71,7 @@ Secret changesets are never told, until they are not secret any more.
   $ hg events -l 1 -T '{sequence}: {bookmarks}\n'
   13: hidden
   $ hg events --verify
-  checked 13 events in 1 journals: no problems found
+  checked 13 events in 1 journal: no problems found
   $ hg phase --draft .
 
 After a rollback the next transaction begins a new journal and says what is gone.
@@ -81,7 +81,7 @@ After a rollback the next transaction begins a new journal and says what is gone
   repository tip rolled back to revision * (undo commit) (glob)
   working directory now based on revision * (glob)
   $ hg events --verify
-  checked 15 events in 1 journals: no problems found
+  checked 15 events in 1 journal: no problems found
   $ commit v
   $ show -l 2
   2: live default 1 in, 0 out

@@ -112,7 +112,7 @@ An unknown name warns, and an old certificate warns; neither stops anybody.
   2
   1
   $ hg events --verify
-  checked 3 events in 1 journals: no problems found
+  checked 3 events in 1 journal: no problems found
 
 A damaged journal is reported, never served, and nothing is written behind it.
 
@@ -127,7 +127,7 @@ A damaged journal is reported, never served, and nothing is written behind it.
   $ hg events --verify
   byte *: torn record: wrong checksum (glob)
   `hg events --repair` sets what stands behind the damage aside; then writing goes on, and the next transaction tells again which changesets are there
-  checked 2 events in 1 journals: 1 problems found
+  checked 2 events in 1 journal: 1 problem found
   [1]
   $ hg events -l 1
   abort: the event journal is damaged: torn record at byte *: wrong checksum (glob)
@@ -145,7 +145,7 @@ A damaged journal is reported, never served, and nothing is written behind it.
   $ cp $TESTTMP/saved .hg/store/zmqhooks-events
   $ with
   $ hg events --verify
-  checked 4 events in 1 journals: no problems found
+  checked 4 events in 1 journal: no problems found
 
 A name that no event can hold is refused before anything is committed.
 
@@ -162,4 +162,4 @@ A name that no event can hold is refused before anything is committed.
   (branches are permanent and global, did you want a bookmark?)
   $ with
   $ hg events --verify
-  checked 5 events in 1 journals: no problems found
+  checked 5 events in 1 journal: no problems found

@@ -45,11 +45,11 @@ Young events stay.
 The newest transaction stays, whatever the limit.
 
   $ hg events --prune --config zmqhooks.keep=1K
-  dropped 3 events (*), 1 are kept (glob)
+  dropped 3 events (*), kept 1 (glob)
   $ show
   4: live default 1 in, 0 out
   $ hg events --verify
-  checked 1 events in 1 journals: no problems found
+  checked 1 event in 1 journal: no problems found
   $ hg verify -q
   $ hg events --prune --config zmqhooks.keep=1K
   nothing to drop
@@ -74,25 +74,25 @@ Branches whose events are gone go on, and what they told is still compared.
   $ hg events -l 1 -T '{sequence} {branch}\n'
   3 stable
   $ hg events --prune --config zmqhooks.keep=1K
-  dropped 2 events (*), 1 are kept (glob)
+  dropped 2 events (*), kept 1 (glob)
   $ hg events --verify
-  checked 1 events in 1 journals: no problems found
+  checked 1 event in 1 journal: no problems found
   $ hg strip -q --no-backup tip
   $ hg events --verify
-  checked 2 events in 1 journals: no problems found
+  checked 2 events in 1 journal: no problems found
   $ hg strip -q --no-backup 'desc(e)' --config extensions.hgext_zmqhooks=! --config extensions.hgext_zmqhooks:required=no
   $ hg events --verify
-  1 changesets without an event: * (glob)
-  1 events without a changeset: * (glob)
+  1 changeset without an event: * (glob)
+  1 event without a changeset: * (glob)
   the repository was changed without the extension; the next transaction tells of it
-  checked 2 events in 1 journals: 3 problems found
+  checked 2 events in 1 journal: 3 problems found
   [1]
   $ commit g
   $ show -l 2
   6: live stable 1 in, 0 out
   5: catchup default 1 in, 1 out
   $ hg events --verify
-  checked 4 events in 1 journals: no problems found
+  checked 4 events in 1 journal: no problems found
 
 hg looks by itself, once a day, after a transaction.
 
@@ -105,7 +105,7 @@ hg looks by itself, once a day, after a transaction.
   8: live stable 1 in, 0 out
   7: live stable 1 in, 0 out
   $ hg events --verify
-  checked 2 events in 1 journals: no problems found
+  checked 2 events in 1 journal: no problems found
 
   $ hg events --prune --verify
   abort: cannot specify both --verify and --prune

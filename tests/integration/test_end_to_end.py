@@ -42,7 +42,7 @@ def test_the_script_gets_exactly_the_changesets_of_a_push(site: Site, way: str) 
     assert [(one["id"], one["event_id"]) for one in site.wait_settled(2)] == [
         (run.delivery, run.event_id) for run in site.runs()
     ]
-    assert app.verify() == "checked 2 events in 1 journals: no problems found\n"
+    assert app.verify() == "checked 2 events in 1 journal: no problems found\n"
     assert daemon.terminate() == 0
 
 

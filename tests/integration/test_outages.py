@@ -46,7 +46,7 @@ def test_pushes_while_no_daemon_runs_arrive_when_it_does(site: Site) -> None:
     runs = site.wait_runs(8)
     assert_complete(app, [run for run in runs if run.repo == "team/app"])
     assert_complete(other, [run for run in runs if run.repo == "team/other"])
-    assert app.verify() == "checked 7 events in 1 journals: no problems found\n"
+    assert app.verify() == "checked 7 events in 1 journal: no problems found\n"
 
 
 def test_a_stopped_relay_delays_a_push_by_its_limit_at_most(site: Site) -> None:
@@ -61,7 +61,7 @@ def test_a_stopped_relay_delays_a_push_by_its_limit_at_most(site: Site) -> None:
     limit = 400
     ran = app.build(1, "default", "--config", f"zmqhooks.live-timeout={limit}", "--debug")
     (line,) = [line for line in ran.out.splitlines() if "live copy" in line]
-    assert "no answer in time: 0 of 1 events" in line
+    assert "no answer in time: 0 of 1 event" in line
     waited = int(line.split()[-2])
     assert limit * 0.8 <= waited < limit + 250
     assert len(site.runs()) == 1
@@ -209,7 +209,7 @@ def test_a_daemon_that_is_started_again_and_again_loses_and_doubles_nothing(
     for one in runs.values():
         fences = [run.fence for run in site.runs() if run.delivery == one.delivery]
         assert fences == sorted(set(fences))
-    assert app.verify() == f"checked {commits} events in 1 journals: no problems found\n"
+    assert app.verify() == f"checked {commits} events in 1 journal: no problems found\n"
 
 
 @pytest.mark.long

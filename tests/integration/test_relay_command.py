@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -181,7 +182,8 @@ class TestStatus:
         (row,) = self.rows(place)
         assert (row["head"], row["lag"]) == (5, 2)
         assert 0 <= row["seconds"] < 60
-        assert abs(row["seen"] - time.time()) < 60
+        assert abs(datetime.fromisoformat(row["seen"]).timestamp() - time.time()) < 60
+        assert row["seen"].endswith("Z")
         text = relay(place, "status").stdout
         assert "team/app" in text
 

@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         f"{HG}.keys",
         f"{HG}.service.errors",
         f"{HG}.service.access",
+        f"{HG}.service.words",
     },
     "subscriber.store": {f"{HG}.wire", f"{HG}.service"},
     "subscriber.actions": {f"{HG}.wire", f"{HG}.service"},

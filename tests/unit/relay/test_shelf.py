@@ -5,7 +5,7 @@ import pytest
 import relaykit
 
 from hgext_zmqhooks.relay.catalog import scan
-from hgext_zmqhooks.relay.shelf import RETRY_SECONDS, Shelf
+from hgext_zmqhooks.relay.shelf import RETRY_SECONDS, SAY_SECONDS, Shelf
 from hgext_zmqhooks.service.life import Throttle
 from hgext_zmqhooks.service.metrics import Counters
 from hgext_zmqhooks.wire.events import decode
@@ -111,6 +111,34 @@ def test_a_repository_that_cannot_be_read_is_tried_again_after_some_time(place, 
     assert shelf.poll(101) == ()
     assert shelf.poll(100 + RETRY_SECONDS) == (repository,)
     assert repository.retry_at == 0
+
+
+def test_what_cannot_be_read_is_said_once_for_each_reason_and_again_later(place, caplog):
+    counters = Counters()
+    shelf = Shelf(counters, Throttle(logging.getLogger("zmqhooks.relay"), period=0.0))
+    repo = place.repo()
+    repo.commit()
+    update(place, shelf)
+    (repository,) = shelf
+
+    def said(tick, error):
+        caplog.clear()
+        shelf.stop(repository, error, tick=tick)
+        return [(one.fields["kind"], one.fields["reason"]) for one in caplog.records]
+
+    denied = PermissionError(13, "Permission denied", str(repo.store))
+    again = [said(100.0, denied), said(130.0, denied), said(100.0 + SAY_SECONDS, denied)]
+    assert again == [
+        [("journal-unreadable", str(denied))],
+        [],
+        [("journal-unreadable", str(denied))],
+    ]
+    assert said(800.0, OSError("disk")) == [("journal-unreadable", "disk")]
+    assert counters.get("journal-stopped", "unreadable") == 4
+    # A head that moved is news
+    repo.commit()
+    shelf.poll(801)
+    assert said(802.0, OSError("disk")) == [("journal-unreadable", "disk")]
 
 
 def test_a_moved_head_ends_the_waiting(place, shelf):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.nobody import unprivileged
 
-from hgext_zmqhooks.service.access import me, obstacle, rights
+from hgext_zmqhooks.service.access import me, obstacle, remedy, rights
 
 FOLDER = os.R_OK | os.X_OK
 
@@ -79,6 +79,25 @@ def test_what_is_to_be_made_needs_a_folder_to_write_into(folder: Path) -> None:
     inner.chmod(0o777)
     with unprivileged():
         assert obstacle(inner / "a", os.W_OK, make=True) is None
+
+
+def test_what_helps_depends_on_whose_it_is(folder: Path) -> None:
+    mine = folder / "mine"
+    mine.touch(0o444)
+
+    assert remedy(mine) == f"chmod u+w {mine}"
+    assert remedy(folder / "new") == f"chmod u+w {folder}"
+    assert remedy(folder / "none" / "new") == f"mkdir -p {folder / 'none'}"
+
+
+def test_what_is_another_users_must_change_its_owner(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "other").touch()
+    monkeypatch.setattr("os.geteuid", lambda: folder.stat().st_uid + 1)
+    monkeypatch.setattr("hgext_zmqhooks.service.access.me", lambda: "user ci")
+
+    assert remedy(folder / "other") == f"chown -R ci {folder}"
 
 
 def test_a_user_or_a_group_without_a_name_is_a_number(

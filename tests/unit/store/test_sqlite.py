@@ -259,6 +259,19 @@ class TestErrors:
         assert f"{store} (" in reading.value.reason
         assert f"may not be read by user {user}" in reading.value.reason
 
+    @pytest.mark.parametrize("name", ["ci.db", "ci.db.lock"])
+    def test_a_store_of_this_user_that_is_read_only_needs_another_mode(self, open_folder, name):
+        open_folder.chmod(0o777)
+        store = open_folder / "ci.db"
+        with unprivileged() as user:
+            SqliteStore.open(store).close()
+            (open_folder / name).chmod(0o444)
+            with pytest.raises(StoreError) as caught:
+                SqliteStore.open(store)
+
+        assert f"may not be written by user {user}" in caught.value.reason
+        assert caught.value.hint.endswith(f"writable: chmod u+w {open_folder / name}")
+
     def test_a_reader_that_may_not_enter_the_folder_is_told(self, open_folder):
         inner = open_folder / "inner"
         inner.mkdir()
