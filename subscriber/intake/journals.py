@@ -37,7 +37,7 @@ class Journal:
     `origin`: behind which sequence reading began with the present patterns, None until that is
     known; `kept`: as the store has it. `branches`: chain heads, and `admitted`, sequences that an
     operator lets pass, are read from the store when they are first needed. `lacks`: while it is
-    stopped, the journal (this one or an earlier one) and the position behind which it lacks events.
+    stopped, behind which position of which journal (this one, an earlier one) it lacks events.
     """
 
     journal: str
@@ -54,7 +54,7 @@ class Journal:
     stopped: bool = False
     retry_at: float = 0.0
     delay: float = 0.0
-    lacks: tuple[str, int] | None = None
+    lacks: tuple[tuple[str, int], ...] = ()
 
     def waits(self, tick: float) -> bool:
         """Whether it is stopped and not to be asked for yet."""
@@ -160,8 +160,8 @@ class Journals:
         if here.branches is not None:
             here.branches.update(admitted.heads)
         here.origin = here.kept = _began(here, admitted)
-        if here.scanned is None or admitted.scanned > here.scanned:
-            here.stopped, here.delay, here.lacks = False, 0.0, None
+        if here.scanned is None or admitted.scanned > here.scanned or admitted.records:
+            here.stopped, here.delay, here.lacks = False, 0.0, ()
         here.scanned, here.since = admitted.scanned, None
 
     def stop(self, journal: str, repo: str, stop: Stop, now: float, tick: float) -> float:
@@ -172,7 +172,7 @@ class Journals:
             self.heads([info], now)
         here = self._all[journal]
         self._store.stop_journal(journal, reason)
-        here.stopped, here.lacks = True, self._lacks(stop)
+        here.stopped, here.lacks = True, self._lacks(journal, stop)
         here.delay = min(max(FIRST_RETRY, here.delay * 2), LAST_RETRY)
         here.retry_at = tick + here.delay
         return here.delay
@@ -183,7 +183,7 @@ class Journals:
         for here in waiting:
             admitted = _admitted(self._store, here.journal)
             if admitted != here.admitted:
-                here.admitted, here.stopped, here.delay, here.lacks = admitted, False, 0.0, None
+                here.admitted, here.stopped, here.delay, here.lacks = admitted, False, 0.0, ()
         return any(not here.stopped for here in waiting)
 
     def reload(self, journal: str) -> None:
@@ -203,7 +203,7 @@ class Journals:
             for journal, here in self._all.items()
         }
         asking = [here for here in self._all.values() if not here.waits(tick)]
-        for journal, after in [here.lacks for here in asking if here.lacks is not None]:
+        for journal, after in [lack for here in asking for lack in here.lacks]:
             position = found[journal]
             if isinstance(position, int):
                 found[journal] = min(position, after)
@@ -284,13 +284,17 @@ class Journals:
         other = self._all.get(journal) or self._elsewhere.get(here.repo, {}).get(journal)
         return other.earlier if other is not None and other.repo == here.repo else None
 
-    def _lacks(self, stop: Stop) -> tuple[str, int] | None:
-        """Behind which event of its branch, or where reading began, the missing ones stand."""
+    def _lacks(self, journal: str, stop: Stop) -> tuple[tuple[str, int], ...]:
+        """What is missing stands behind the last event of its branch, or where reading began.
+
+        The event that stopped the journal may have come late, and is to come once more.
+        """
         other = self._all.get(stop.missing[0]) if stop.missing else None
         if other is None or stop.branch is None:
-            return None
+            return ()
         last = self._store.chain(other.journal).get(stop.branch)
-        return other.journal, max(other.origin or 0, last.sequence if last else 0)
+        after = max(other.origin or 0, last.sequence if last else 0)
+        return (other.journal, after), (journal, stop.sequence - 1)
 
 
 def _journal(row: JournalRow, number: int) -> Journal:

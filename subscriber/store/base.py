@@ -215,7 +215,8 @@ class Store(Reader):
     def stop_journal(self, journal: str, reason: str | None) -> None:
         """Keep why nothing more of a known journal is taken; None: it goes on.
 
-        An unknown journal is a StoreError. `accept` takes a stop back when the position moves.
+        An unknown journal is a StoreError. `accept` takes a stop back when the position moves, or
+        when a record is new that had been left out.
         """
 
     @abstractmethod

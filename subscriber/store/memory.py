@@ -118,7 +118,7 @@ class MemoryStore(MemoryReader, Store):
         if missing := {record.certificate for record in new} - certificates.keys():
             raise StoreError(FILE, f"certificate {min(missing)} is not in the batch")
         self._certificates = certificates
-        self._journals[batch.journal] = _moved(row, batch)
+        self._journals[batch.journal] = _moved(row, batch, fresh=bool(new))
         self._chains.setdefault(batch.journal, {}).update(batch.heads)
         for branch, before in batch.continues.items():
             self._continues[batch.journal, branch] = before
@@ -313,10 +313,10 @@ class MemoryStore(MemoryReader, Store):
         return len(gone)
 
 
-def _moved(row: JournalRow | None, batch: Batch) -> JournalRow:
-    """The journal's row after the batch."""
+def _moved(row: JournalRow | None, batch: Batch, *, fresh: bool) -> JournalRow:
+    """The journal's row after the batch. `fresh`: something of it was new."""
     seen = min((record.received for record in batch.records), default=0.0)
-    moved = row is None or row.scanned != batch.scanned
+    moved = row is None or row.scanned != batch.scanned or fresh
     return JournalRow(
         journal=batch.journal,
         repo=batch.repo,

@@ -135,7 +135,7 @@ VALUES (:journal, :repo, :relay, :scanned, :scanned, :seen)
 ON CONFLICT (journal) DO UPDATE SET
     repo = excluded.repo,
     relay = excluded.relay,
-    stopped = CASE WHEN scanned IS excluded.scanned THEN stopped END,
+    stopped = CASE WHEN scanned IS excluded.scanned AND NOT :fresh THEN stopped END,
     scanned = excluded.scanned,
     since = NULL,
     head = max(head, excluded.head);

@@ -140,7 +140,7 @@ class SqliteStore(SqliteReader, Store):
             raise Fork(self._file, record.journal, record.sequence, stored, record.sha256)
         return stored is not None
 
-    def _take(self, batch: Batch, new: Iterable[Incoming]) -> None:
+    def _take(self, batch: Batch, new: Collection[Incoming]) -> None:
         seen = min((record.received for record in batch.records), default=0.0)
         self._run(
             "move",
@@ -148,6 +148,7 @@ class SqliteStore(SqliteReader, Store):
             repo=batch.repo,
             relay=batch.relay,
             scanned=batch.scanned,
+            fresh=bool(new),
             seen=seen,
         )
         if batch.origin is not None:

@@ -190,7 +190,15 @@ class TestJournals:
         store.stop_journal(JOURNAL, "bad signature at 1")
         store.accept(batch(0, 0))
         assert store.journals()[0].stopped
-        store.accept(batch(1, 0, records=[record(1)]))
+        store.accept(batch(2, 0, records=[record(1)]))
+        assert store.journals()[0].stopped is None
+
+    def test_accept_takes_a_stop_back_when_something_comes_late(self, store):
+        store.accept(batch(2, None, records=[record(1)]))
+        store.stop_journal(JOURNAL, "gap at sequence 2")
+        store.accept(batch(2, 2, records=[record(1)]))
+        assert store.journals()[0].stopped
+        store.accept(batch(2, 2, records=[record(2)]))
         assert store.journals()[0].stopped is None
 
 

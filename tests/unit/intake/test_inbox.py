@@ -246,10 +246,13 @@ def test_what_a_relay_left_out_is_asked_for_again_and_taken_in_order(world: Worl
     world.tick = world.journals.next_retry(world.tick)
     assert world.journals.positions(world.tick)[ONE] == 1
     assert world.row().scanned == 4
-    # When the first one comes, alone
+    # When the first one comes, alone, then it goes on, until the next one is missed
     assert world.inbox.take(batch([left], SIGNER)) == 4
-    assert world.journals.positions(world.tick)[ONE] == 1
-    # and then everything
+    assert world.row().stopped is None
+    assert world.inbox.take(batch([behind], SIGNER)) is None
+    world.tick = world.journals.next_retry(world.tick)
+    assert world.journals.positions(world.tick)[ONE] == 3
+    # When everything comes
     assert world.inbox.take(batch([left, out, behind], SIGNER)) == 5
     # Then all is there, once and in order
     assert world.sequences() == [1, 3, 4, 5]
@@ -335,6 +338,24 @@ def test_a_relay_that_claims_to_have_looked_at_the_end_is_asked_again(world: Wor
     assert world.journals.positions(world.tick) == {ONE: 1, TWO: 0}
     assert world.inbox.take(batch(records[1:], SIGNER)) == 3
     assert world.inbox.take(batch([following], SIGNER, journal=TWO)) == 1
+    assert world.journals.positions(world.tick) == {ONE: 3, TWO: 1}
+
+
+def test_an_event_that_comes_late_and_lacks_another_one_is_asked_for_again(world: World) -> None:
+    # Given a relay that leaves out the end of a journal and the first event of the next one
+    some_branches(world)
+    records, following = continued(world, read=1)
+    world.inbox.take(batch([], scanned=3))
+    world.inbox.take(batch([], scanned=1, journal=TWO))
+    # When it tells the second of them
+    assert world.inbox.take(batch([following], SIGNER, journal=TWO)) is None
+    # Then both are asked for
+    world.tick = world.journals.next_retry(world.tick)
+    assert world.journals.positions(world.tick) == {ONE: 1, TWO: 0}
+    # and when they come, all is well
+    assert world.inbox.take(batch(records[1:], SIGNER)) == 3
+    assert world.inbox.take(batch([following], SIGNER, journal=TWO)) == 1
+    assert world.row(TWO).stopped is None
     assert world.journals.positions(world.tick) == {ONE: 3, TWO: 1}
 
 
