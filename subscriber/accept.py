@@ -1,7 +1,8 @@
 """The verb `accept`: a person lets pass what the daemon holds.
 
     accept REPO [BRANCH]         events that are held because their certificate had expired
-    accept JOURNAL/SEQUENCE      the same, of this event's branch up to this event
+    accept JOURNAL/SEQUENCE      the same, of this event's branch up to this event, and in the
+                                 journals that this one continues
     accept REPO --journal ID     the event at which this journal is stopped, although it does not
                                  fit what is stored (unfit-journal, fork, gap)
 
