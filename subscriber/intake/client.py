@@ -40,7 +40,7 @@ from hgext_zmqhooks.wire.session import (
     Welcome,
 )
 from subscriber.intake.inbox import Inbox, Tools
-from subscriber.intake.journals import Journals, Start
+from subscriber.intake.journals import Alarm, Journals, Start
 from subscriber.store.values import StoreError
 
 FIRST_DELAY = 0.2
@@ -365,10 +365,11 @@ class _Dialogue:
         self._say(Follow(patterns, self._journals.positions(tick), CREDIT))
         self._follow_at = self._journals.next_retry(tick)
 
-    def _alarm(self, lines: list[str]) -> None:
-        for line in lines:
-            self._tools.counters.add("alarms")
-            self._inbox.throttle.warning(line[:80], line)
+    def _alarm(self, alarms: list[Alarm]) -> None:
+        for one in alarms:
+            self._tools.counters.add("alarms", one.kind)
+            said = {"repo": one.repo, "journal": one.journal, "next": one.next}
+            self._inbox.throttle.warning(one.kind, one.text, **said)
 
     def _say(self, message: Message) -> None:
         try:

@@ -29,6 +29,17 @@ Start = str | float
 """latest, earliest, or an age in seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What an operator should know of a journal. `next`: the command that says more."""
+
+    kind: str
+    text: str
+    repo: str
+    journal: str
+    next: str
+
+
 @dataclass(slots=True)
 class Journal:
     """One journal. `scanned`, `since`: as in the store. `first`: the oldest event the relay keeps.
@@ -89,8 +100,8 @@ class Journals:
             else:
                 self._elsewhere.setdefault(row.repo, {})[row.journal] = here
 
-    def welcome(self, infos: Iterable[JournalInfo], now: float) -> list[str]:
-        """Take the relay's whole list; returns what an operator should know, one line each.
+    def welcome(self, infos: Iterable[JournalInfo], now: float) -> list[Alarm]:
+        """Take the relay's whole list; returns what an operator should know.
 
         At the first contact every journal listed gets the position that `start` says, in one step.
         One that appears later is read from its first event, so that no first push is lost.
@@ -100,7 +111,7 @@ class Journals:
             self._store.learn(self._relay, [self._begin(info, now) for info in infos], now)
         return self.heads(infos, now)
 
-    def heads(self, infos: Iterable[JournalInfo], now: float) -> list[str]:
+    def heads(self, infos: Iterable[JournalInfo], now: float) -> list[Alarm]:
         """Take what the relay says of some journals, new ones among them.
 
         Refused "too-many": a relay cannot make us keep journals without end.
@@ -117,7 +128,7 @@ class Journals:
         self._store.note_heads(self._relay, standings, now)
         if any(info.journal not in self._all for info in infos):
             self._load({info.journal for info in infos})
-        return [line for info in infos for line in self._look(info)]
+        return [alarm for info in infos for alarm in self._look(info)]
 
     def known(self, journal: str) -> Known:
         """What `admit` needs to know of a journal."""
@@ -234,7 +245,7 @@ class Journals:
                 here = _journal(row, number)
                 self._elsewhere.setdefault(row.repo, {})[row.journal] = here
 
-    def _look(self, info: JournalInfo) -> Iterable[str]:
+    def _look(self, info: JournalInfo) -> Iterable[Alarm]:
         """Compare what the relay says with where we stand."""
         here = self._all[info.journal]
         known, here.first = here.first, max(here.first, info.first)
@@ -242,11 +253,9 @@ class Journals:
             # Nobody can ask for what was pruned: reading begins anew behind it.
             here.origin = max(here.origin, info.first - 1)
         if here.scanned is not None and info.first > max(known, here.scanned + 1):
-            yield (
-                f"{info.repo}: events {here.scanned + 1} to {info.first - 1} of journal"
-                f" {info.journal} were pruned before they were read; what their branches are now"
-                f" comes with the next event of each: zmq-subscriber audit {info.repo}"
-            )
+            gone = f"events {here.scanned + 1} to {info.first - 1}"
+            text = f"{gone} were pruned before they were read; the rest goes on"
+            yield Alarm("pruned", text, info.repo, info.journal, f"audit {info.repo}")
         beyond = here.scanned is not None and info.sequence < here.scanned
         if beyond and not info.closed and not here.beyond:
             reason = (
@@ -254,11 +263,8 @@ class Journals:
                 " history was undone, or the repository restored or copied"
             )
             self._store.stop_journal(info.journal, f"{BEYOND}: {reason}")
-            yield (
-                f"{info.repo}: journal {info.journal} is held: {reason}. Its next transaction"
-                " begins a journal that continues this one; if it does not, see"
-                f" zmq-subscriber audit {info.repo}"
-            )
+            text = f"journal held: {reason}. Its next transaction begins one that continues it"
+            yield Alarm(BEYOND, text, info.repo, info.journal, f"audit {info.repo}")
         elif here.beyond and (info.closed or not beyond):
             self._store.stop_journal(info.journal, None)
         here.beyond = beyond and not info.closed

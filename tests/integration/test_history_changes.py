@@ -56,7 +56,7 @@ def test_after_a_rollback_a_new_journal_continues_and_tells_what_is_gone(
     line = site.daemons[0].wait_line("a new journal continues", "repo=team/app", "branch=default")
     assert "sequence=1" in line
     assert wait_level(site, "team/app") == {"default": "equal"}
-    assert [row["stopped"] for row in rows(site, "journal")] == [None, None]
+    wait_for(lambda: not any(row["stopped"] for row in rows(site, "journal")), "nothing is held")
 
 
 def test_a_restored_backup_is_held_until_its_next_transaction(site: Site, app: Repository) -> None:
@@ -68,7 +68,7 @@ def test_a_restored_backup_is_held_until_its_next_transaction(site: Site, app: R
     # When it is restored
     shutil.rmtree(app.path)
     shutil.move(backup, app.path)
-    line = site.daemons[0].wait_line("is held", "team/app")
+    line = site.daemons[0].wait_line("journal held", "repo=team/app")
     assert "ends at sequence 2, but was read up to 3" in line
     (row,) = [row for row in rows(site, "journal") if row["stopped"]]
     assert "audit team/app" in row["next"]

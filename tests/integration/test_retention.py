@@ -34,7 +34,8 @@ def test_a_subscriber_that_was_away_too_long_is_told_and_goes_on(
     back = site.subscriber()
     line = back.wait_line("events 5 to 13", "were pruned before they were read")
     assert "WARNING" in line
-    assert "zmq-subscriber audit team/app" in line
+    assert "repo=team/app" in line
+    assert 'next="audit team/app"' in line
     # and goes on with what is kept and with what follows, on both branches
     app.build(4, "default,stable", "--single")
     runs = site.wait_runs(9)

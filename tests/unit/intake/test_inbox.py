@@ -15,7 +15,7 @@ from hgext_zmqhooks.wire.values import Continued
 from subscriber.accept import Request, accept
 from subscriber.engine.rules import RuleSpec, compile_rule, deliveries
 from subscriber.intake.inbox import Inbox, Tools
-from subscriber.intake.journals import Journals
+from subscriber.intake.journals import Alarm, Journals
 from subscriber.store.base import Decision, State, Wanted
 
 SIGNER = certified("publisher")
@@ -52,7 +52,7 @@ class World:
         self.journals = Journals(self.store, "hg1", self.start)
         self.inbox = Inbox(self.tools, "hg1", self.journals)
 
-    def welcome(self, *infos: JournalInfo) -> list[str]:
+    def welcome(self, *infos: JournalInfo) -> list[Alarm]:
         return self.journals.welcome(infos, NOW)
 
     def row(self, journal: str = ONE):
@@ -376,7 +376,8 @@ def test_the_pruned_end_of_a_journal_is_not_missing(world: World) -> None:
     _, following = continued(world, read=1)
     (alarm,) = world.journals.heads([JournalInfo(ONE, "app", 4, 3, closed=True)], NOW)
 
-    assert "events 2 to 3" in alarm
+    assert (alarm.kind, alarm.repo, alarm.next) == ("pruned", "app", "audit app")
+    assert "events 2 to 3" in alarm.text
     assert world.inbox.take(batch([following], SIGNER, journal=TWO)) == 1
 
 
@@ -449,8 +450,8 @@ def test_a_journal_that_lost_its_end_or_its_beginning_is_told(world: World) -> N
     (lost_end,) = world.journals.heads([info(5)], NOW)
     (pruned,) = world.journals.heads([info(40, first=30)], NOW)
 
-    assert "ends at sequence 5, but was read up to 9" in lost_end
-    assert "events 10 to 29" in pruned
+    assert "ends at sequence 5, but was read up to 9" in lost_end.text
+    assert "events 10 to 29" in pruned.text
 
 
 def test_what_was_pruned_is_no_gap(world: World) -> None:
@@ -499,8 +500,8 @@ def test_a_journal_that_ends_before_what_was_read_is_held_until_it_does_not(worl
     ended = JournalInfo(ONE, "app", 1, 5, closed=True)
 
     # When it ends before, then it is held, which is said once, and not asked for
-    (line,) = world.journals.heads([info(5)], NOW)
-    assert "is held" in line
+    (alarm,) = world.journals.heads([info(5)], NOW)
+    assert (alarm.kind, alarm.repo, alarm.next) == ("beyond-head", "app", "audit app")
     assert world.journals.heads([info(6)], NOW) == []
     assert world.row().stopped.startswith("beyond-head")
     assert world.journals.positions(0.0) == {ONE: None}
@@ -624,7 +625,8 @@ def test_behind_what_was_pruned_unread_reading_begins_anew(world: World) -> None
 
     (alarm,) = world.journals.heads([info(5, first=4)], NOW)
 
-    assert "events 2 to 3" in alarm
+    assert (alarm.kind, alarm.repo, alarm.next) == ("pruned", "app", "audit app")
+    assert "events 2 to 3" in alarm.text
     assert world.inbox.take(batch([fourth], SIGNER)) == 4
     assert world.row().origin == 3
 
