@@ -13,6 +13,14 @@ from .service.words import counted
 cmdtable = {}
 command = registrar.command(cmdtable)
 
+_ACTIONS = {
+    "check": (),
+    "subscribers": ("template",),
+    "verify": (),
+    "repair": (),
+    "prune": (),
+}
+"""What the command does besides listing, and which options of the list that takes."""
 _SHOWN = 20
 """Nodes that one problem names."""
 
@@ -24,6 +32,7 @@ _SHOWN = 20
         (b"b", b"branch", [], _(b"list events of this named branch"), _(b"BRANCH")),
         (b"r", b"rev", [], _(b"list events that name this changeset"), _(b"REV")),
         (b"", b"check", None, _(b"show how this repository publishes, and what is wrong")),
+        (b"", b"subscribers", None, _(b"show how far each subscriber is")),
         (b"", b"verify", None, _(b"check the journal and compare it with the repository")),
         (b"", b"repair", None, _(b"set the damaged end of a journal aside")),
         (b"", b"prune", None, _(b"drop the events that zmqhooks.keep does not keep")),
@@ -31,7 +40,7 @@ _SHOWN = 20
     ],
     _(
         b"[-l NUM] [-b BRANCH]... [-r REV]... [-T TEMPLATE]"
-        b" | --check | --verify | --repair | --prune"
+        b" | --check | --subscribers [-T TEMPLATE] | --verify | --repair | --prune"
     ),
     helpcategory=command.CATEGORY_MAINTENANCE,
 )
@@ -65,6 +74,10 @@ def events(ui, repo, **opts):
     With --check, shows which Python runs hg, the key and its certificate, the journal, whether a
     relay listens, and whether the repository's own .hg/hgrc is trusted.
 
+    With --subscribers, asks the relay how far each subscriber is that it knows of this journal,
+    and waits for its answer as long as zmqhooks.live-timeout says. The keywords are subscriber,
+    acknowledged (a sequence), behind (events), seen (unix seconds) and connected.
+
     With --verify, checks every record's checksum and signature, that no event is missing, and that
     all events together tell what the repository holds.
 
@@ -76,9 +89,11 @@ def events(ui, repo, **opts):
 
     Returns 0 on success, 1 if a problem was found.
     """  # noqa: D400, D403 - the first line is shown by `hg help`, in its form
-    cmdutil.check_at_most_one_arg(opts, "check", "verify", "repair", "prune")
+    _check_options(opts)
     if opts.get("check"):
         return compat.eager("checkup").check(ui, repo, _head(repo))
+    if opts.get("subscribers"):
+        return _subscribers(ui, repo, opts)
     if opts.get("verify"):
         return _verify(ui, repo)
     if opts.get("repair"):
@@ -88,6 +103,24 @@ def events(ui, repo, **opts):
         ui.status(compat.message(extension.prune_journal(repo)))
         return 0
     return _list(ui, repo, opts)
+
+
+def _check_options(opts):
+    """What does not go together is refused, as hg does it."""
+    cmdutil.check_at_most_one_arg(opts, *_ACTIONS)
+    for action, takes in _ACTIONS.items():
+        others = ("limit", "branch", "rev", "template")
+        cmdutil.check_incompatible_arguments(
+            opts, action, [name for name in others if name not in takes]
+        )
+
+
+def _subscribers(ui, repo, opts):
+    delivery = compat.eager("delivery")
+    extension.link_of(repo)
+    with extension.configured():
+        way = delivery.way(extension.texts(repo.ui))
+    return delivery.show(ui, way, _head(repo), _bytes_opts(opts))
 
 
 def _list(ui, repo, opts):

@@ -10,7 +10,7 @@ import threading
 from typing import Any, NamedTuple
 
 import hgdemandimport
-from mercurial import encoding, extensions
+from mercurial import encoding, error, extensions
 
 testedwith = b"6.9 7.0 7.1 7.2"
 minimumhgversion = b"6.9"
@@ -62,6 +62,12 @@ def raw_texts(revision: Any) -> tuple[bytes, bytes]:
         return b"", b""
     _manifest, user, _date, files = revision._offsets
     return raw[raw.index(b"\n") + 1 : user], raw[files + 2 :]
+
+
+def abort(words: str, hint: str) -> Exception:
+    """The error that ends a command; for modules that do not import Mercurial."""
+    found: Exception = error.Abort(message(words), hint=message(hint))
+    return found
 
 
 class Branches(NamedTuple):

@@ -100,6 +100,17 @@ REPAIR = (
 """What to do about a damaged journal: a push at night ends with it."""
 
 
+@contextlib.contextmanager
+def configured():
+    """What cannot be used of the section [zmqhooks] ends the command, with its hint."""
+    settings = compat.eager("settings")
+    try:
+        yield
+    except settings.SettingError as problem:
+        message, hint = compat.message(str(problem)), compat.message(problem.hint)
+        raise error.ConfigError(message, hint=hint) from problem
+
+
 class Attached:
     """A repository object's link to the extension, kept on its unfiltered object."""
 
@@ -134,12 +145,8 @@ class Attached:
     def begin(self, repo, desc):
         """Check everything that may forbid writing; abort before anything changes."""
         recorder = self.recorder
-        try:
-            with self.sound():
-                opened = recorder.open(repo, desc, texts(repo.ui))
-        except compat.eager("settings").SettingError as problem:
-            message, hint = compat.message(str(problem)), compat.message(problem.hint)
-            raise error.ConfigError(message, hint=hint) from problem
+        with configured(), self.sound():
+            opened = recorder.open(repo, desc, texts(repo.ui))
         for text in recorder.warnings(repo, opened, unknown(repo.ui)):
             repo.ui.warn(b"zmqhooks: %s\n" % compat.message(text))
         return opened
@@ -276,21 +283,18 @@ def _prepare_rollback(repo, rollback, force):
                 raise error.Abort(message, hint=b"use `hg strip`, or restore .hg/store/%s" % name)
 
 
-def _attached(repo):
-    attached = getattr(repo.unfiltered(), "zmqhooks", None)
-    if attached is None:
+def link_of(repo):
+    """The link of a repository that publishes; Abort for another one."""
+    found = getattr(repo.unfiltered(), "zmqhooks", None)
+    if found is None:
         raise error.Abort(b"this repository publishes nothing", hint=b"see `hg events --check`")
-    return attached
+    return found
 
 
 def prune_journal(repo):
     """Drop old events; what was done, for the user."""
-    settings = compat.eager("settings")
-    try:
-        done = _attached(repo).prune(repo)
-    except settings.SettingError as problem:
-        message, hint = compat.message(str(problem)), compat.message(problem.hint)
-        raise error.ConfigError(message, hint=hint) from problem
+    with configured():
+        done = link_of(repo).prune(repo)
     if not done.events:
         return "nothing to drop\n"
     dropped = f"{counted(done.events, 'event')} ({counted(max(done.bytes, 0), 'byte')})"
@@ -299,12 +303,12 @@ def prune_journal(repo):
 
 def repair_journal(repo):
     """Cut a damaged journal behind what is sound in it; what was done, for the user."""
-    attached = _attached(repo)
+    link = link_of(repo)
     with repo.lock():
         if repo.svfs.exists(b"journal"):
             raise error.Abort(b"a transaction was abandoned", hint=b"run `hg recover` first")
-        with attached.sound():
-            done = attached.recorder.writer(repo).repair()
+        with link.sound():
+            done = link.recorder.writer(repo).repair()
         if done is not None:  # the cut of a rollback lies behind the end of the file now
             transaction.cleanup_undo_files(repo.ui.warn, repo.vfs_map)
     if done is None:

@@ -5,17 +5,21 @@
       -> topic|event|signature|certificate
       <- "A" + first 16 bytes of the event's SHA-256: only this is sure
 
+The same way goes a question, how far the relay's subscribers are (see `wire/question.py`).
+
 A live copy is a hint. Whatever is not confirmed in time comes from the journal, so nothing here
 waits longer than it was told, raises, or blocks the end of the process: sockets are closed with
 LINGER 0, and the context is never terminated (libzmq waits for a name server in `term`). zmq is
 imported by whoever imports this module, so the extension does that at first use.
 """
 
+import contextlib
 import enum
 import hashlib
 import math
 import os
 import re
+import secrets
 import socket as sockets
 import struct
 import threading
@@ -26,13 +30,19 @@ from dataclasses import dataclass
 import zmq
 
 from .settings import Curve
+from .wire import question
+from .wire.errors import Refused
+from .wire.question import Answer, Question
 
 MAX_MESSAGES = 1000
 MAX_BYTES = 1 << 20
 PAUSE = 30.0
 """Seconds without live copies after one timeout of this process."""
 
-_LONGEST_ANSWER = 4096
+USUAL = 0.25
+"""Seconds to wait for an answer where `live-timeout` allows none for live copies."""
+
+_LONGEST_ANSWER = question.MAX_ANSWER
 _LOST = (
     zmq.EVENT_CLOSED
     | zmq.EVENT_CONNECT_RETRIED
@@ -87,39 +97,39 @@ class Publisher:
         """Offer the first messages, at most MAX_MESSAGES and MAX_BYTES, for `timeout` seconds."""
         start = self._clock()
         chosen = _first(messages)
-        ending, confirmed = self._publish(endpoint, chosen, start + timeout, curve)
+        copy = _Copy(chosen)
+        ending = Ending.NOTHING
+        if chosen:
+            paused = start < self._paused_until
+            ending = Ending.PAUSED if paused else self._talk(endpoint, copy, start + timeout, curve)
         if ending is Ending.TIMEOUT:
             self._paused_until = self._clock() + PAUSE
-        return PublishResult(ending, confirmed, len(chosen), self._clock() - start)
+        return PublishResult(ending, copy.confirmed, len(chosen), self._clock() - start)
 
     def probe(self, endpoint: str, timeout: float, curve: Curve | None = None) -> Ending:
         """CONFIRMED if a relay subscribes within `timeout` seconds."""
-        return self._publish(endpoint, [], self._clock() + timeout, curve, probe=True)[0]
+        return self._talk(endpoint, _Copy([]), self._clock() + timeout, curve)
 
-    def _publish(
-        self,
-        endpoint: str,
-        messages: Sequence[Frames],
-        end: float,
-        curve: Curve | None,
-        *,
-        probe: bool = False,
-    ) -> tuple[Ending, int]:
-        if not messages and not probe:
-            return Ending.NOTHING, 0
-        if self._clock() < self._paused_until and not probe:
-            return Ending.PAUSED, 0
+    def ask(
+        self, endpoint: str, journal: str, timeout: float, curve: Curve | None = None
+    ) -> tuple[Ending, Answer | None]:
+        """How far the subscribers of a journal are; CONFIRMED with an answer, else None."""
+        asking = _Asking(Question(secrets.token_bytes(question.NONCE_LENGTH), journal))
+        ending = self._talk(endpoint, asking, self._clock() + timeout, curve)
+        return ending, asking.answer
+
+    def _talk(self, endpoint: str, talk: "_Talk", end: float, curve: Curve | None) -> Ending:
         try:
             address = resolve(endpoint, end - self._clock())
         except TimeoutError:
-            return Ending.TIMEOUT, 0
+            return Ending.TIMEOUT
         except OSError:
-            return Ending.NOBODY, 0
+            return Ending.NOBODY
         socket = _socket(self._context(), curve)
         try:
-            return _Copy(socket, messages, end, self._clock).run(address)
+            return talk.run(socket, address, end, self._clock)
         except zmq.ZMQError:
-            return Ending.NOBODY, 0
+            return Ending.NOBODY
         finally:
             socket.close(linger=0)
 
@@ -155,74 +165,114 @@ def _socket(context: "zmq.Context[zmq.Socket[bytes]]", curve: Curve | None) -> "
     return socket
 
 
-class _Copy:
-    """One socket's conversation: wait for the subscription, send, wait for the answers."""
+class _Talk:
+    """One socket's conversation: wait for the subscription, send, wait for what comes back."""
 
-    def __init__(
-        self,
-        socket: "zmq.Socket[bytes]",
-        messages: Sequence[Frames],
-        end: float,
-        clock: Callable[[], float],
-    ) -> None:
-        self._socket = socket
+    def __init__(self, messages: Sequence[Frames]) -> None:
         self._messages = messages
-        self._missing = {hashlib.sha256(frames[1]).digest()[:16] for frames in messages}
-        self._expected = len(self._missing)
-        self._end = end
-        self._clock = clock
         self._sent = 0
         self._subscribed = False
 
-    def run(self, address: str) -> tuple[Ending, int]:
-        """The ending, and how many messages were confirmed."""
-        monitor = self._socket.get_monitor_socket(_LOST)
+    def run(
+        self, socket: "zmq.Socket[bytes]", address: str, end: float, clock: Callable[[], float]
+    ) -> Ending:
+        """Talk until all is said and heard, or until `end`."""
+        monitor = socket.get_monitor_socket(_LOST)
         try:
-            self._socket.connect(address)
-            return self._talk(monitor), self._expected - len(self._missing)
+            socket.connect(address)
+            return self._loop(socket, monitor, end, clock)
         finally:
-            self._socket.disable_monitor()
+            socket.disable_monitor()
             monitor.close(linger=0)
 
-    def _talk(self, monitor: "zmq.Socket[bytes]") -> Ending:
+    def _loop(
+        self,
+        socket: "zmq.Socket[bytes]",
+        monitor: "zmq.Socket[bytes]",
+        end: float,
+        clock: Callable[[], float],
+    ) -> Ending:
         poller = zmq.Poller()
         poller.register(monitor, zmq.POLLIN)
         while not self._done():
-            left = self._end - self._clock()
+            left = end - clock()
             sending = self._subscribed and self._sent < len(self._messages)
-            poller.register(self._socket, zmq.POLLIN | (zmq.POLLOUT if sending else 0))
+            poller.register(socket, zmq.POLLIN | (zmq.POLLOUT if sending else 0))
             ready = dict(poller.poll(math.ceil(left * 1000))) if left > 0 else {}
             if not ready:
                 return Ending.TIMEOUT
-            if ready.get(self._socket, 0) & zmq.POLLIN:
-                self._receive()
-            if ready.get(self._socket, 0) & zmq.POLLOUT:
-                self._send()
+            if ready.get(socket, 0) & zmq.POLLIN:
+                self._receive(socket)
+            if ready.get(socket, 0) & zmq.POLLOUT:
+                self._send(socket)
             if monitor in ready and _lost(monitor) and not self._done():
                 return Ending.NOBODY
         return Ending.CONFIRMED
 
     def _done(self) -> bool:
-        return self._subscribed and not self._missing
+        return self._subscribed and self._heard_all()
 
-    def _receive(self) -> None:
+    def _heard_all(self) -> bool:
+        raise NotImplementedError
+
+    def _hear(self, frame: bytes) -> None:
+        raise NotImplementedError
+
+    def _receive(self, socket: "zmq.Socket[bytes]") -> None:
         while True:
             try:
-                frame = self._socket.recv(zmq.DONTWAIT)
+                frame = socket.recv(zmq.DONTWAIT)
             except zmq.Again:
                 return
             if frame[:1] == b"\x01":
                 self._subscribed = True
-            elif frame[:1] == b"A":
-                self._missing.discard(frame[1:])
+            else:
+                self._hear(frame)
 
-    def _send(self) -> None:
+    def _send(self, socket: "zmq.Socket[bytes]") -> None:
         while self._sent < len(self._messages):
             try:
-                self._socket.send_multipart(self._messages[self._sent], zmq.DONTWAIT)
+                socket.send_multipart(self._messages[self._sent], zmq.DONTWAIT)
             except zmq.Again:
                 return
             self._sent += 1
+
+
+class _Copy(_Talk):
+    """Live copies; without any it ends when a relay has subscribed."""
+
+    def __init__(self, messages: Sequence[Frames]) -> None:
+        super().__init__(messages)
+        self._missing = {hashlib.sha256(frames[1]).digest()[:16] for frames in messages}
+        self._expected = len(self._missing)
+
+    @property
+    def confirmed(self) -> int:
+        """How many messages were confirmed."""
+        return self._expected - len(self._missing)
+
+    def _heard_all(self) -> bool:
+        return not self._missing
+
+    def _hear(self, frame: bytes) -> None:
+        if frame[:1] == b"A":
+            self._missing.discard(frame[1:])
+
+
+class _Asking(_Talk):
+    """One question."""
+
+    def __init__(self, asked: Question) -> None:
+        super().__init__([asked.frames()])
+        self._asked = asked
+        self.answer: Answer | None = None
+
+    def _heard_all(self) -> bool:
+        return self.answer is not None
+
+    def _hear(self, frame: bytes) -> None:
+        with contextlib.suppress(Refused):  # no answer that we understand is none
+            self.answer = question.read_answer(self._asked.nonce, frame) or self.answer
 
 
 def _lost(monitor: "zmq.Socket[bytes]") -> bool:

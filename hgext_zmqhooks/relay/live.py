@@ -3,21 +3,28 @@
     hg's XPUB -> topic | event | signature | certificate
     hg's XPUB <- "A" + first 16 bytes of the event's SHA-256
 
+    hg's XPUB -> ?subscribers | nonce | journal          how far is who follows it?
+    hg's XPUB <- "S" + nonce + JSON                      see wire/question.py
+
 A live copy wakes the relay; it is never served. It is checked like any message, so that nobody
 can make us scan, and so that the sender is told only about what would be accepted. The answer goes
-to all who are connected at that moment; only who sent that event knows it.
+to all who are connected at that moment; only who sent that event knows it. A question is answered
+from memory, to whoever may publish: it never makes us scan, read a journal or write.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import zmq
 
 from ..service.life import Throttle
 from ..service.metrics import Counters
+from ..wire import question
 from ..wire.envelope import Message
 from ..wire.errors import Refused
 from ..wire.keyring import Keyring
+from ..wire.question import Question
 from ..wire.values import Event
 
 PER_TURN = 256
@@ -37,12 +44,13 @@ def acknowledgement(event: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Live:
-    """The receiving end; `socket` is bound by who makes it."""
+    """The receiving end; `socket` is bound by who makes it. `answer`: what a question gets."""
 
     socket: "zmq.Socket[bytes]"
     keyring: Keyring
     counters: Counters
     throttle: Throttle
+    answer: Callable[[Question], bytes]
 
     def subscribe(self) -> None:
         """Let every publisher send; a socket that is not polled would never say so again."""
@@ -62,6 +70,9 @@ class Live:
 
     def _checked(self, frames: list[bytes], now: float) -> Event | None:
         try:
+            if frames[0].startswith(question.MARK):
+                self._say("questions", self.answer(question.read_question(frames)))
+                return None
             message = Message.from_frames(frames)
             event = self.keyring.authenticate(message, now).event
         except Refused as refused:
@@ -70,9 +81,12 @@ class Live:
                 f"live-{refused.kind}", "live copy refused", reason=refused.detail[:300]
             )
             return None
-        self.counters.add("live")
-        try:
-            self.socket.send(acknowledgement(message.event), zmq.DONTWAIT)
-        except zmq.Again:  # hg waits until its live-timeout, then goes on
-            self.counters.add("live-unanswered")
+        self._say("live", acknowledgement(message.event))
         return event
+
+    def _say(self, counted: str, answer: bytes) -> None:
+        self.counters.add(counted)
+        try:
+            self.socket.send(answer, zmq.DONTWAIT)
+        except zmq.Again:  # hg waits until its live-timeout, then goes on
+            self.counters.add(f"{counted}-unanswered")

@@ -1,9 +1,9 @@
 """The relay: its sockets, its one loop, and the parts it puts together.
 
-    publish     XSUB     live copies from hg           ipc: file group; tcp: CURVE
-    subscribe   ROUTER   sessions, all endpoints       CURVE
+    publish     XSUB     live copies and questions from hg   ipc: file group; tcp: CURVE
+    subscribe   ROUTER   sessions, all endpoints             CURVE
     inproc      ROUTER   the session of the subscriber in this process
-    broadcast   PUB      every new event               ipc: file group
+    broadcast   PUB      every new event                     ipc: file group
 
 The loop: wait for any of them, take what came, look at the heads when it is time, then let each
 session send a little. Nothing in it waits for a peer or walks a large tree in one go.
@@ -26,6 +26,7 @@ from ..wire.errors import Refused
 from ..wire.keyfiles import SecretKey
 from ..wire.keyring import Keyring
 from ..wire.messages import BEAT_SECONDS, MAX_MESSAGE
+from .answers import Answers
 from .broadcast import Broadcast
 from .catalog import Scanner
 from .intray import Intray
@@ -50,6 +51,8 @@ RECEIVE_SECONDS = 0.05
 LISTEN_SECONDS = 0.02
 """Time for looking at messages before other work gets its turn: some take long to read."""
 PUBLISH_MAX = 1 << 20
+PUBLISH_HWM = 4000
+"""Answers that wait for one hg; more are dropped, so that who never reads costs 16 MiB at most."""
 BROADCAST_MAX = 4096
 GOODBYE_MS = 500
 
@@ -118,8 +121,7 @@ class Relay:
             self._zap = Zap(self._context)
             self._zap.start()
         self._routers = [self._inproc_router(), *self._subscribe_router()]
-        self._live = Live(self._publish(), self._keyring, self.counters, self._throttle)
-        self._live.subscribe()
+        publish = self._publish()
         self._broadcast = self._broadcaster()
         self._sessions = Sessions(
             self._secret.name,
@@ -131,6 +133,9 @@ class Relay:
             counters=self.counters,
             throttle=self._throttle,
         )
+        answers = Answers(self._shelf, self._state, self._sessions)
+        self._live = Live(publish, self._keyring, self.counters, self._throttle, answers)
+        self._live.subscribe()
         self._log.info("relay serves", extra=fields(**self._description()))
 
     def _check_certificate(self) -> None:
@@ -181,7 +186,7 @@ class Relay:
 
     def _publish(self) -> "zmq.Socket[bytes]":
         socket = self._socket(zmq.XSUB, PUBLISH_MAX)
-        socket.setsockopt(zmq.SNDHWM, 0)
+        socket.setsockopt(zmq.SNDHWM, PUBLISH_HWM)
         if self._settings.publish.transport == "tcp":
             sockets.curve_server(socket, self._secret)
         self._bind(socket, self._settings.publish)

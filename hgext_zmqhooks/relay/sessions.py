@@ -97,6 +97,13 @@ class Sessions:
         """Whether some socket did not take frames that must be offered again."""
         return any(peer.unsent for peer in self._peers.values())
 
+    def following(self, info: JournalInfo | None) -> set[str]:
+        """Who has an open session that follows this journal; without one, any open session."""
+        peers = [peer for peer in self._peers.values() if peer.cursor is not None]
+        if info is None:
+            return {peer.name for peer in peers}
+        return {peer.name for peer in peers if peer.cursor and peer.cursor.after(info) is not None}
+
     # What comes in
 
     def receive(

@@ -50,6 +50,13 @@ class State:
         except sqlite3.Error as error:
             raise _unusable(path, error) from None
         self._stores: dict[str, str] = dict(self._db.execute("SELECT name, store FROM subscriber"))
+        self._heard: dict[str, float] = dict(self._db.execute("SELECT name, seen FROM subscriber"))
+        self._reached: dict[str, dict[str, int]] = {}
+        for name, journal, sequence in self._db.execute(
+            "SELECT name, journal, sequence FROM position"
+        ):
+            self._reached.setdefault(journal, {})[name] = sequence
+        # What is not written yet.
         self._seen: dict[str, float] = {}
         self._positions: dict[tuple[str, str], tuple[str, int]] = {}
 
@@ -73,15 +80,24 @@ class State:
     def bind(self, name: str, store: str, now: float) -> None:
         """From now on the name belongs to this store. `now`: unix seconds."""
         self._stores[name] = store
-        self._seen[name] = now
+        self.seen(name, now)
 
     def seen(self, name: str, now: float) -> None:
         """The subscriber said something."""
-        self._seen[name] = now
+        self._heard[name] = self._seen[name] = now
 
     def position(self, name: str, journal: str, repo: str, sequence: int) -> None:
         """The subscriber has stored everything up to `sequence`."""
         self._positions[(name, journal)] = (repo, sequence)
+        self._reached.setdefault(journal, {})[name] = sequence
+
+    def reached(self, journal: str) -> dict[str, int]:
+        """How far each subscriber is that ever followed a journal. Reads no file."""
+        return dict(self._reached.get(journal, {}))
+
+    def heard(self, name: str) -> float:
+        """When a subscriber was last heard (unix seconds), 0 if never. Reads no file."""
+        return self._heard.get(name, 0.0)
 
     def flush(self) -> None:
         """Write what changed, in one transaction. Raises ServiceError."""

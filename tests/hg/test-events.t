@@ -82,7 +82,7 @@ Help is where a user looks for it.
   hgext_zmqhooks extension - publish what transactions did as signed events, in
   $ hg help events | head -3
   hg events [-l NUM] [-b BRANCH]... [-r REV]... [-T TEMPLATE] | --check |
-  --verify | --repair | --prune
+  --subscribers [-T TEMPLATE] | --verify | --repair | --prune
   
 
 It works by path too, under the key that gives the module its own name.

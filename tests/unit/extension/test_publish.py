@@ -14,7 +14,7 @@ import zmq
 from hgext_zmqhooks import publish
 from hgext_zmqhooks.publish import Ending, Publisher
 from hgext_zmqhooks.settings import Curve
-from hgext_zmqhooks.wire import keyfiles
+from hgext_zmqhooks.wire import keyfiles, question
 
 MESSAGES = [
     (b"hg:a:default:", b'{"n":%d}' % number, b"s" * 64, b"certificate") for number in range(3)
@@ -233,3 +233,40 @@ def test_unknown_name_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     assert Publisher().publish("tcp://nowhere:1", MESSAGES, 1.0).ending is Ending.NOBODY
+
+
+def test_a_question_gets_its_answer_among_what_others_hear(endpoint: str) -> None:
+    """Given a relay that sends more than our answer, and garbage under our nonce first."""
+    journal = "9f" * 16
+
+    class Talking(Relay):
+        def run(self) -> None:
+            assert self._socket.poll(AMPLE * 1000)
+            asked = question.read_question(self._socket.recv_multipart())
+            good = question.write_answer(asked.nonce, 7, 0, [])
+            for frame in (b"A" + b"x" * 16, good.replace(asked.nonce, b"m" * 16), good[:-1], good):
+                self._socket.send(frame)
+            self._stopping.wait(AMPLE)
+            self._socket.close(0)
+            self.context.term()
+
+    relay = Talking(endpoint)
+    relay.start()
+    try:
+        ending, answer = Publisher().ask(endpoint, journal, AMPLE)
+    finally:
+        relay.stop()
+    assert (ending, answer) == (Ending.CONFIRMED, question.Answer(7, 0, ()))
+
+
+def test_a_question_that_nobody_answers(endpoint: str) -> None:
+    """It ends in time, and live copies are not skipped after it."""
+    publisher = Publisher()
+    assert publisher.ask(endpoint, "9f" * 16, AMPLE) == (Ending.NOBODY, None)
+    silent = Relay(endpoint, answer=False)
+    silent.start()
+    try:
+        assert publisher.ask(endpoint, "9f" * 16, 0.3) == (Ending.TIMEOUT, None)
+        assert publisher.publish(endpoint, MESSAGES, 0.3).ending is Ending.TIMEOUT
+    finally:
+        silent.stop()

@@ -31,6 +31,22 @@ def test_what_was_flushed_is_read_by_others_and_after_a_restart(tmp_path):
     again.close()
 
 
+def test_how_far_each_is_known_without_a_look_at_the_file(tmp_path):
+    mine = State(tmp_path / "relay.db")
+    mine.bind("ci", "store-1", 100.0)
+    mine.position("ci", JOURNAL, "team/app", 3)
+    assert mine.reached(JOURNAL) == {"ci": 3}
+    assert mine.heard("ci") == 100.0
+    mine.close()
+    again = State(tmp_path / "relay.db")
+    assert again.reached(JOURNAL) == {"ci": 3}
+    again.position("ci", JOURNAL, "team/app", 5)
+    again.seen("ci", 200.0)
+    assert (again.reached(JOURNAL), again.heard("ci")) == ({"ci": 5}, 200.0)
+    assert (again.reached("0" * 32), again.heard("other")) == ({}, 0.0)
+    again.close()
+
+
 def test_nobody_else_may_read_who_reads_what(tmp_path):
     mine = State(tmp_path / "relay.db")
     mine.bind("ci", "store-1", 100.0)

@@ -1,0 +1,122 @@
+"""hg asks a relay how far its subscribers are: the answer, and who asks what is no question."""
+
+import logging
+
+import pytest
+import relaykit
+import zmq
+from relaykit import publish_live, until
+
+from hgext_zmqhooks.publish import Ending, Publisher
+from hgext_zmqhooks.service import sockets
+from hgext_zmqhooks.wire import question
+from hgext_zmqhooks.wire.question import Answer, Question
+from hgext_zmqhooks.wire.session import Ack, Bye, Events
+
+AMPLE = 20.0
+NOBODY_KNOWS = "e" * 32
+
+
+@pytest.fixture
+def place():
+    with relaykit.place() as here:
+        yield here
+
+
+def ask(place, journal) -> Answer:
+    ending, answer = Publisher().ask(place.endpoint("publish"), journal, AMPLE)
+    assert ending is Ending.CONFIRMED
+    assert answer is not None
+    return answer
+
+
+def told(answer: Answer):
+    return [(row.name, row.sequence, row.connected) for row in answer.rows]
+
+
+def test_each_subscriber_of_a_journal_with_what_it_acknowledged(place):
+    # Given a journal of two events, and two subscribers of which one acknowledged the first
+    repo = place.repo()
+    repo.commit()
+    journal = repo.head().journal
+    with place.relay():
+        ci = place.client()
+        ci.follow()
+        ci.hear(Events)
+        other = place.client(key=place.keys.make("mirror", read=("hg:team/**:*:",)))
+        other.follow(positions={journal: 1})
+        ci.say(Ack({journal: 1}, 1))
+        until(lambda: told(ask(place, journal))[0][1] == 1, "the acknowledgement")
+        publish_live(place, [one.frames() for one in repo.commit()])
+        # When hg asks, then both stand there, and how far they are
+        answer = ask(place, journal)
+        assert (answer.head, answer.sessions) == (2, 2)
+        assert sorted(told(answer)) == [("ci", 1, True), ("mirror", 1, True)]
+        assert all(row.seen > 0 for row in answer.rows)
+        # When one goes, then it is known still, behind the other one
+        ci.say(Bye("done"))
+        until(lambda: ask(place, journal).sessions == 1, "the session ended")
+        assert told(ask(place, journal)) == [("mirror", 1, True), ("ci", 1, False)]
+    # When the relay is started again, then it has forgotten nobody
+    with place.relay():
+        answer = ask(place, journal)
+        assert sorted(told(answer)) == [("ci", 1, False), ("mirror", 1, False)]
+
+
+def test_who_may_not_read_the_repository_is_not_among_them(place):
+    repo = place.repo()
+    repo.commit()
+    with place.relay():
+        place.client(key=place.keys.make("other", read=("hg:other/**:*:",))).follow()
+        answer = ask(place, repo.head().journal)
+        assert (answer.rows, answer.sessions) == ((), 1)
+
+
+def test_a_journal_that_the_relay_does_not_know(place):
+    place.repo().commit()
+    with place.relay():
+        assert ask(place, NOBODY_KNOWS) == Answer(None, 0, ())
+
+
+def publisher(place):
+    socket = place.context.socket(zmq.XPUB)
+    sockets.limit(socket, question.MAX_ANSWER)
+    socket.connect(place.endpoint("publish"))
+    assert socket.poll(AMPLE * 1000)
+    assert socket.recv() == b"\x01"
+    return socket
+
+
+def test_garbage_questions_are_refused_counted_and_logged_a_little(place, caplog):
+    repo = place.repo()
+    repo.commit()
+    good = Question(b"n" * 16, repo.head().journal).frames()
+    bad = [[b"?"], [b"?everything", *good[1:]], good[:2], [*good, b""], [good[0], b"n", good[2]]]
+    caplog.set_level(logging.WARNING)
+    with place.relay() as relay, publisher(place) as socket:
+        for _ in range(40):
+            for frames in bad:
+                socket.send_multipart(frames)
+        until(lambda: relay.counters.get("refused", "bad-question") == 200, "refusals")
+        assert relay.counters.get("questions") == 0
+        assert not socket.poll(0), "none is answered"
+        lines = [one for one in caplog.records if one.fields.get("kind") == "live-bad-question"]
+        assert 1 <= len(lines) < 20
+        assert told(ask(place, repo.head().journal)) == []
+
+
+def test_who_asks_and_never_reads_costs_the_others_nothing(place):
+    # Given somebody who asks 20,000 times and takes no answer
+    repo = place.repo()
+    repo.commit()
+    journal = repo.head().journal
+    with place.relay() as relay, publisher(place) as socket:
+        socket.setsockopt(zmq.XPUB_NODROP, 1)
+        socket.setsockopt(zmq.SNDTIMEO, int(AMPLE * 1000))
+        for _ in range(20_000):
+            socket.send_multipart(Question(b"n" * 16, journal).frames())
+        # When another one asks and publishes, then it gets its answers
+        assert ask(place, journal).head == 1
+        (message,) = repo.commit()
+        assert len(publish_live(place, [message.frames()])) == 1
+        until(lambda: relay.counters.get("questions") > 20_000, "all are heard")
