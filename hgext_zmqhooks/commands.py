@@ -4,6 +4,9 @@ Listing and checking need no key and write nothing. `--verify` takes the store l
 that journal and changelog do not move while they are compared.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from mercurial import cmdutil, encoding, error, registrar, scmutil
 from mercurial.i18n import _
 
@@ -13,14 +16,8 @@ from .service.words import counted
 cmdtable = {}
 command = registrar.command(cmdtable)
 
-_ACTIONS = {
-    "check": (),
-    "subscribers": ("template",),
-    "verify": (),
-    "repair": (),
-    "prune": (),
-}
-"""What the command does besides listing, and which options of the list that takes."""
+_LISTING = ("limit", "branch", "rev", "template")
+"""Options of the list, of which an action takes only those that it names."""
 _SHOWN = 20
 """Nodes that one problem names."""
 
@@ -34,13 +31,15 @@ _SHOWN = 20
         (b"", b"check", None, _(b"show how this repository publishes, and what is wrong")),
         (b"", b"subscribers", None, _(b"show how far each subscriber is")),
         (b"", b"verify", None, _(b"check the journal and compare it with the repository")),
+        (b"", b"ping", None, _(b"tell an event of nothing, and who got it how soon")),
         (b"", b"repair", None, _(b"set the damaged end of a journal aside")),
         (b"", b"prune", None, _(b"drop the events that zmqhooks.keep does not keep")),
         *cmdutil.formatteropts,
     ],
     _(
         b"[-l NUM] [-b BRANCH]... [-r REV]... [-T TEMPLATE]"
-        b" | --check | --subscribers [-T TEMPLATE] | --verify | --repair | --prune"
+        b" | --check | --subscribers [-T TEMPLATE] | --ping [-b BRANCH] [-T TEMPLATE]"
+        b" | --verify | --repair | --prune"
     ),
     helpcategory=command.CATEGORY_MAINTENANCE,
 )
@@ -78,6 +77,11 @@ def events(ui, repo, **opts):
     and waits for its answer as long as zmqhooks.live-timeout says. The keywords are subscriber,
     acknowledged (a sequence), behind (events), seen (unix seconds) and connected.
 
+    With --ping, writes an event that tells of no change, of the branch default or of the one
+    given, and shows how soon it was in the journal, confirmed by the relay, and acknowledged by
+    each subscriber that the relay knows. It waits at most 10 seconds for those that are connected.
+    Rules see a ping only where they name the origin ping.
+
     With --verify, checks every record's checksum and signature, that no event is missing, and that
     all events together tell what the repository holds.
 
@@ -90,29 +94,32 @@ def events(ui, repo, **opts):
     Returns 0 on success, 1 if a problem was found.
     """  # noqa: D400, D403 - the first line is shown by `hg help`, in its form
     _check_options(opts)
-    if opts.get("check"):
-        return compat.eager("checkup").check(ui, repo, _head(repo))
-    if opts.get("subscribers"):
-        return _subscribers(ui, repo, opts)
-    if opts.get("verify"):
-        return _verify(ui, repo)
-    if opts.get("repair"):
-        ui.status(compat.message(extension.repair_journal(repo)))
-        return 0
-    if opts.get("prune"):
-        ui.status(compat.message(extension.prune_journal(repo)))
-        return 0
+    for name, action in _ACTIONS.items():
+        if opts.get(name):
+            return action.run(ui, repo, opts)
     return _list(ui, repo, opts)
 
 
 def _check_options(opts):
     """What does not go together is refused, as hg does it."""
     cmdutil.check_at_most_one_arg(opts, *_ACTIONS)
-    for action, takes in _ACTIONS.items():
-        others = ("limit", "branch", "rev", "template")
-        cmdutil.check_incompatible_arguments(
-            opts, action, [name for name in others if name not in takes]
-        )
+    for name, action in _ACTIONS.items():
+        refused = [other for other in _LISTING if other not in action.takes]
+        cmdutil.check_incompatible_arguments(opts, name, refused)
+
+
+def _check(ui, repo, _opts):
+    return compat.eager("checkup").check(ui, repo, _head(repo))
+
+
+def _repair(ui, repo, _opts):
+    ui.status(compat.message(extension.repair_journal(repo)))
+    return 0
+
+
+def _prune(ui, repo, _opts):
+    ui.status(compat.message(extension.prune_journal(repo)))
+    return 0
 
 
 def _subscribers(ui, repo, opts):
@@ -121,6 +128,14 @@ def _subscribers(ui, repo, opts):
     with extension.configured():
         way = delivery.way(extension.texts(repo.ui))
     return delivery.show(ui, way, _head(repo), _bytes_opts(opts))
+
+
+def _ping(ui, repo, opts):
+    given = opts["branch"] or [b"default"]
+    if len(given) > 1:
+        raise error.InputError(_(b"a ping is of one branch"), hint=_(b"give --branch once"))
+    link = extension.link_of(repo)
+    return compat.eager("ping").run(ui, repo, link, given[0], _bytes_opts(opts))
 
 
 def _list(ui, repo, opts):
@@ -261,6 +276,8 @@ def _described(event):
         (len(event.obsoleted), "obsoleted", "obsoleted"),
         (len(event.removed), "removed", "removed"),
     ]
+    if event.origin == "ping":
+        return "signed again" if event.transaction.name == "resign" else "ping"
     words = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
     if event.summary:
         words.insert(0, f"summary of {counted(event.summary.changesets, 'changeset')}")
@@ -268,7 +285,7 @@ def _described(event):
     return prefix + (", ".join(words) or "heads")
 
 
-def _verify(ui, repo):
+def _verify(ui, repo, _opts):
     check, notes = _read_all(ui, repo)
     problems = [str(problem) for problem in check.problems] + notes
     for problem in problems:
@@ -343,3 +360,20 @@ def _nodes_note(words, nodes):
         return None
     more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
     return f"{counted(len(nodes), words)}: {' '.join(node[:12] for node in nodes[:_SHOWN])}{more}"
+
+
+class _Action(NamedTuple):
+    """What the command does besides listing, and which options of the list that takes."""
+
+    run: Callable[[object, object, dict], int]
+    takes: tuple[str, ...] = ()
+
+
+_ACTIONS = {
+    "check": _Action(_check),
+    "subscribers": _Action(_subscribers, ("template",)),
+    "ping": _Action(_ping, ("branch", "template")),
+    "verify": _Action(_verify),
+    "repair": _Action(_repair),
+    "prune": _Action(_prune),
+}

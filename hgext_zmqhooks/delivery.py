@@ -62,7 +62,12 @@ def _notes(answer: Answer) -> Iterator[str]:
     elif not answer.rows:
         yield "nobody has followed this journal yet\n"
     if answer.left_out:
-        yield f"{answer.left_out} more, whom `zmq-relay status` on the relay's host lists\n"
+        yield left_out(answer)
+
+
+def left_out(answer: Answer) -> str:
+    """That there are more than the answer has room for."""
+    return f"{answer.left_out} more, whom `zmq-relay status` on the relay's host lists\n"
 
 
 def item(formatter: Any, row: Row, head: int) -> None:

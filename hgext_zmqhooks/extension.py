@@ -116,6 +116,8 @@ class Attached:
 
     def __init__(self, name):
         self.name = name
+        self.copies = ()
+        """How the live copies of the last transaction went."""
         self._recorder = None
 
     @property
@@ -184,7 +186,7 @@ class Attached:
         if self._recorder is None:
             return
         try:
-            results = self._recorder.publish(repo)
+            self.copies = results = self._recorder.publish(repo)
         except Exception as problem:  # noqa: BLE001 - a live copy is a hint, the journal has the event
             repo.ui.warn(compat.message(f"zmqhooks: no live copy: {problem}\n"))
             return
@@ -216,6 +218,28 @@ class Attached:
         if done.large:
             text = b"zmqhooks: too many events to drop all old ones during a push\n"
             repo.ui.warn(text + b"(run `hg events --prune` at night, or lower zmqhooks.keep)\n")
+
+    def signer(self, repo):
+        """The key that events are signed with now."""
+        with configured():
+            config = compat.eager("settings").parse(texts(repo.ui))
+            return compat.eager("signer").load(config, self.name)
+
+    def tell(self, repo, desc, asked):
+        """A transaction that changes nothing and tells what was asked for; the lock is held.
+
+        The recorder's `Opened`: the last events of its `appended` are those asked for.
+        """
+        recorder = self.recorder
+        recorder.asked, recorder.told = asked, None
+        try:
+            with repo.transaction(desc):
+                pass
+        finally:
+            recorder.asked = None
+        if recorder.told is None:
+            raise error.Abort(b"event written, but not shown yet", hint=b"see the warning above")
+        return recorder.told
 
     def _prune(self, repo, *, bounded):
         if repo.svfs.exists(b"journal"):

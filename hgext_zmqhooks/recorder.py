@@ -12,7 +12,7 @@ commit and head is healed at the next `open`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 
 UNSETTLED = Mark((1 << 64) - 1, b"\0" * 20)
 """The mark between the transactions of a strip: fits no changelog, so that a crash is noticed."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked to be told, in a transaction that does nothing else.
+
+    `whole`: it tells the whole history, in place of the baselines of a new journal.
+    """
+
+    drafts: Callable[[changes.Stamp], Iterable[Draft]]
+    whole: bool = False
 
 
 @dataclass
@@ -51,11 +62,14 @@ class Recorder:
 
     `stripping` is set while `repair.strip` works: it needs up to three transactions, of which the
     first takes away more than is to go; only the last one tells what became of it.
+    `asked` is set for a transaction that `hg events` makes; `told` is the last one committed.
     """
 
     def __init__(self, name: str, publisher: Callable[[], "Publisher"], scopes: Scopes) -> None:
         self.name = name
         self.stripping: changes.Stripped | None = None
+        self.asked: Asked | None = None
+        self.told: Opened | None = None
         self._publisher = publisher
         self._scopes = scopes
         self._committed: list[tuple[Opened, Appended]] = []
@@ -128,6 +142,8 @@ class Recorder:
         yield from opened.pending
         stamp = self._stamp(repo, tr)
         yield from changes.drafts(repo, tr, opened.before, stamp, self.stripping)
+        if self.asked is not None:
+            yield from self.asked.drafts(stamp)
 
     def _stamp(self, repo: Any, tr: Any) -> changes.Stamp:
         environ = repo.ui.environ
@@ -150,6 +166,7 @@ class Recorder:
         """Show the events to readers. An OSError leaves that to the next transaction."""
         assert opened.appended is not None
         opened.writer.commit(opened.appended)
+        self.told = opened
         if opened.appended.events and opened.config.relay and opened.config.live_timeout:
             self._committed.append((opened, opened.appended))
 

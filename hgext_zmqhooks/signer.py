@@ -24,6 +24,11 @@ class KeySigner:
         """The 64-byte signature of these event bytes."""
         return envelope.sign(event, self.secret.seed)
 
+    def covers(self, repo: str, branch: str) -> bool:
+        """Whether the certificate lets it publish events of this branch."""
+        topic = topics.topic(topics.source("hg", repo), branch)
+        return topics.matches_any(self.details.publish, topic)
+
     def warning(self, now: float) -> str | None:
         """What to tell the user about the certificate's time: in its last third, and after it.
 

@@ -120,8 +120,9 @@ class Pruning:
     def write(self, cut: int, told: Mapping[str, Told]) -> Head:
         """Drop what stands before `cut`; the new head. `told`: by branch of the dropped events."""
         dropped = _Dropped(self.dropped(cut))
+        nothing = Told()  # of a branch of which only pings were dropped
         branches = [
-            last._replace(live=told[branch].live, heads=told[branch].heads)
+            last._replace(**told.get(branch, nothing)._asdict())
             for branch, last in dropped.last.items()
         ]
         self._files.remove(NEW)

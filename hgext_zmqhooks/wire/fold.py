@@ -35,7 +35,12 @@ class Fold:
         self.heads.setdefault(branch, set()).update(heads)
 
     def add(self, event: Event) -> None:
-        """What one event says: first what came, then what went, then how the branch stands."""
+        """What one event says: first what came, then what went, then how the branch stands.
+
+        A ping says nothing.
+        """
+        if event.origin == "ping":
+            return
         for changeset in event.changesets:
             self.live[changeset.node] = event.branch
         for node in _gone(event):

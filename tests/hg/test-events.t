@@ -80,9 +80,10 @@ Help is where a user looks for it.
 
   $ hg help hgext_zmqhooks | head -1
   hgext_zmqhooks extension - publish what transactions did as signed events, in
-  $ hg help events | head -3
+  $ hg help events | head -4
   hg events [-l NUM] [-b BRANCH]... [-r REV]... [-T TEMPLATE] | --check |
-  --subscribers [-T TEMPLATE] | --verify | --repair | --prune
+  --subscribers [-T TEMPLATE] | --ping [-b BRANCH] [-T TEMPLATE] | --verify |
+  --repair | --prune
   
 
 It works by path too, under the key that gives the module its own name.

@@ -60,9 +60,10 @@ def test_each_step_of_the_way_can_be_looked_at(machine: Machine) -> None:
 
     assert "1 changeset" in said[0]
     assert "listens" in said[0]
-    assert f"{repository(machine)}: ok (team/app at 1)" in said[1]
-    assert "PROBLEM" not in said[2]
-    assert "done      build  team/app default" in said[3]
+    assert "ci:          acknowledged after" in said[1]
+    assert f"{repository(machine)}: ok (team/app at 2)" in said[2]
+    assert "PROBLEM" not in said[3]
+    assert "done      build  team/app default" in said[4]
 
 
 def test_the_guide_to_what_happens_names_what_the_commands_say() -> None:

@@ -72,3 +72,10 @@ def test_keys_of_a_tcp_relay(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="does not exist"):
         signer.curve(settings.parse({**texts, "relay-certificate": "/nowhere"}), key)
     assert signer.curve(settings.parse({**texts, "relay": ""}), key) is None
+
+
+def test_which_branches_its_certificate_covers(tmp_path: Path) -> None:
+    make_keys(tmp_path, publish=("hg:team/*:release-*:",))
+    key = load(tmp_path)
+    assert key.covers("team/app", "release-1")
+    assert not key.covers("team/app", "default")

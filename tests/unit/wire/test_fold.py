@@ -86,3 +86,7 @@ def test_what_is_not_kept_stands_for_the_events_before() -> None:
 
     assert fold.live == dict.fromkeys([A, B, C, D], "default")
     assert fold.heads == {"default": {D}}
+
+
+def test_a_ping_tells_nothing_not_even_that_a_branch_is_there() -> None:
+    assert folded(event(origin="ping", heads=heads([A], tip=A))) == (set(), {})
