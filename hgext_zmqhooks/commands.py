@@ -32,6 +32,7 @@ _SHOWN = 20
         (b"", b"subscribers", None, _(b"show how far each subscriber is")),
         (b"", b"verify", None, _(b"check the journal and compare it with the repository")),
         (b"", b"ping", None, _(b"tell an event of nothing, and who got it how soon")),
+        (b"", b"resign", None, _(b"release events that are held for an expired certificate")),
         (b"", b"repair", None, _(b"set the damaged end of a journal aside")),
         (b"", b"prune", None, _(b"drop the events that zmqhooks.keep does not keep")),
         *cmdutil.formatteropts,
@@ -39,7 +40,7 @@ _SHOWN = 20
     _(
         b"[-l NUM] [-b BRANCH]... [-r REV]... [-T TEMPLATE]"
         b" | --check | --subscribers [-T TEMPLATE] | --ping [-b BRANCH] [-T TEMPLATE]"
-        b" | --verify | --repair | --prune"
+        b" | --resign | --verify | --repair | --prune"
     ),
     helpcategory=command.CATEGORY_MAINTENANCE,
 )
@@ -81,6 +82,9 @@ def events(ui, repo, **opts):
     given, and shows how soon it was in the journal, confirmed by the relay, and acknowledged by
     each subscriber that the relay knows. It waits at most 10 seconds for those that are connected.
     Rules see a ping only where they name the origin ping.
+
+    With --resign, lets an event under the present certificate follow on each branch whose newest
+    one is under a certificate that has expired. Subscribers that hold such events release them.
 
     With --verify, checks every record's checksum and signature, that no event is missing, and that
     all events together tell what the repository holds.
@@ -136,6 +140,10 @@ def _ping(ui, repo, opts):
         raise error.InputError(_(b"a ping is of one branch"), hint=_(b"give --branch once"))
     link = extension.link_of(repo)
     return compat.eager("ping").run(ui, repo, link, given[0], _bytes_opts(opts))
+
+
+def _resign(ui, repo, _opts):
+    return compat.eager("resign").run(ui, repo, extension.link_of(repo))
 
 
 def _list(ui, repo, opts):
@@ -373,6 +381,7 @@ _ACTIONS = {
     "check": _Action(_check),
     "subscribers": _Action(_subscribers, ("template",)),
     "ping": _Action(_ping, ("branch", "template")),
+    "resign": _Action(_resign),
     "verify": _Action(_verify),
     "repair": _Action(_repair),
     "prune": _Action(_prune),

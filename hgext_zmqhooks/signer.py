@@ -71,6 +71,12 @@ def load(settings: Settings, repo: str) -> KeySigner:
     return KeySigner(secret, details)
 
 
+def uncovered(key: KeySigner, branch: str) -> tuple[str, str]:
+    """That a key does not cover a branch, and what to do."""
+    words = f"the certificate of '{key.details.sub}' may not publish events of branch {branch}"
+    return words, "`hg events --check` shows its patterns; issue one with `zmq-keys issue`"
+
+
 def read_key(settings: Settings) -> SecretKey:
     """The key file of the settings, its mode checked. Raises SettingError."""
     try:

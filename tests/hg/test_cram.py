@@ -57,6 +57,8 @@ def keys(tmp_path: Path) -> dict[str, str]:
     kinds: dict[str, dict[str, object]] = {
         "EXPIRED_KEY": {"valid": (-9 * day, -1 * day)},
         "LATE_KEY": {"valid": (-89 * day, 1 * day)},
+        "EARLY_KEY": {"valid": (1 * day, 9 * day)},
+        "DEFAULT_KEY": {"publish": ("hg:**:default:",)},
         "FOREIGN_KEY": {"publish": ("hg:other/**:**:",)},
         "READING_KEY": {"roles": ("subscriber",)},
     }
