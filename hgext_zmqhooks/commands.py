@@ -31,6 +31,8 @@ _SHOWN = 20
         (b"", b"check", None, _(b"show how this repository publishes, and what is wrong")),
         (b"", b"subscribers", None, _(b"show how far each subscriber is")),
         (b"", b"verify", None, _(b"check the journal and compare it with the repository")),
+        (b"", b"init", None, _(b"begin the journal now")),
+        (b"", b"full", None, _(b"with --init: with the whole history")),
         (b"", b"ping", None, _(b"tell an event of nothing, and who got it how soon")),
         (b"", b"resign", None, _(b"release events that are held for an expired certificate")),
         (b"", b"repair", None, _(b"set the damaged end of a journal aside")),
@@ -40,7 +42,7 @@ _SHOWN = 20
     _(
         b"[-l NUM] [-b BRANCH]... [-r REV]... [-T TEMPLATE]"
         b" | --check | --subscribers [-T TEMPLATE] | --ping [-b BRANCH] [-T TEMPLATE]"
-        b" | --resign | --verify | --repair | --prune"
+        b" | --init [--full] | --resign | --verify | --repair | --prune"
     ),
     helpcategory=command.CATEGORY_MAINTENANCE,
 )
@@ -86,6 +88,9 @@ def events(ui, repo, **opts):
     With --resign, lets an event under the present certificate follow on each branch whose newest
     one is under a certificate that has expired. Subscribers that hold such events release them.
 
+    With --init, begins the journal now, and not with the first transaction: with a baseline of
+    each branch, or, with --full, with events of all changesets.
+
     With --verify, checks every record's checksum and signature, that no event is missing, and that
     all events together tell what the repository holds.
 
@@ -107,6 +112,9 @@ def events(ui, repo, **opts):
 def _check_options(opts):
     """What does not go together is refused, as hg does it."""
     cmdutil.check_at_most_one_arg(opts, *_ACTIONS)
+    if opts["full"] and not opts["init"]:
+        hint = _(b"`hg events --init --full` begins a journal with the whole history")
+        raise error.InputError(_(b"--full goes with --init only"), hint=hint)
     for name, action in _ACTIONS.items():
         refused = [other for other in _LISTING if other not in action.takes]
         cmdutil.check_incompatible_arguments(opts, name, refused)
@@ -144,6 +152,10 @@ def _ping(ui, repo, opts):
 
 def _resign(ui, repo, _opts):
     return compat.eager("resign").run(ui, repo, extension.link_of(repo))
+
+
+def _init(ui, repo, opts):
+    return compat.eager("begin").run(ui, repo, extension.link_of(repo), full=bool(opts["full"]))
 
 
 def _list(ui, repo, opts):
@@ -382,6 +394,7 @@ _ACTIONS = {
     "subscribers": _Action(_subscribers, ("template",)),
     "ping": _Action(_ping, ("branch", "template")),
     "resign": _Action(_resign),
+    "init": _Action(_init),
     "verify": _Action(_verify),
     "repair": _Action(_repair),
     "prune": _Action(_prune),

@@ -118,7 +118,8 @@ class Recorder:
         branches = opened.before.branches
         writer = opened.writer
         if writer.standing() == "new":
-            return catchup.baselines(repo, branches, stamp)
+            whole = self.asked is not None and self.asked.whole
+            return () if whole else catchup.baselines(repo, branches, stamp)
         undone = writer.undone()
         if not undone and _fits(repo, writer):
             return ()

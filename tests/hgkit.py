@@ -57,6 +57,19 @@ def make_keys(
     return key
 
 
+GROWTH = """
+import resource, sys
+from mercurial import dispatch
+try:
+    from mercurial import main_script
+    request = main_script.request
+except ImportError:
+    request = dispatch.request
+assert not dispatch.dispatch(request([a.encode() for a in sys.argv[1:]]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
 class Host:
     """A folder with keys, an hgrc and `srv`, the root of what is published."""
 
@@ -103,6 +116,17 @@ class Host:
             return text + done.stderr.decode("utf-8", "replace")
         assert done.returncode == 0, (args, text, done.stderr.decode("utf-8", "replace"))
         return text
+
+    def peak(self, *args: str | Path) -> int:
+        """MiB that this hg command needs at most."""
+        done = subprocess.run(
+            [sys.executable, "-c", GROWTH, *args],
+            env=self.env(),
+            capture_output=True,
+            check=True,
+            timeout=10 * DEADLINE,
+        )
+        return int(done.stdout.split()[-1])
 
     def repository(self, name: str = "team/app") -> Path:
         """A new repository under the root."""

@@ -158,31 +158,6 @@ def test_three_hundred_changesets(host: Host) -> None:
     host.verify(served)
 
 
-GROWTH = """
-import resource, sys
-from mercurial import dispatch
-try:
-    from mercurial import main_script
-    request = main_script.request
-except ImportError:
-    request = dispatch.request
-assert not dispatch.dispatch(request([a.encode() for a in sys.argv[1:]]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-"""
-
-
-def peak(host: Host, work: Path, served: Path, *config: str) -> int:
-    """MiB that a local push of everything needs at most."""
-    done = subprocess.run(
-        [sys.executable, "-c", GROWTH, "-R", work, "push", "-q", *config, served],
-        env=host.env(),
-        capture_output=True,
-        check=True,
-        timeout=10 * DEADLINE,
-    )
-    return int(done.stdout.split()[-1])
-
-
 @pytest.mark.timeout(600)
 def test_twenty_thousand_changesets(host: Host) -> None:
     """Every node is told once, no event is beyond its limit, memory grows by less than 50 MB."""
@@ -190,8 +165,8 @@ def test_twenty_thousand_changesets(host: Host) -> None:
     host.hg("debugbuilddag", "+20000", cwd=work, ok=False)
     plain, served = host.repository("plain"), host.repository("told")
     off = ("--config", "zmqhooks.enabled=no")
-    without = peak(host, work, plain, *off)
-    with_events = peak(host, work, served)
+    without = host.peak("-R", work, "push", "-q", *off, plain)
+    with_events = host.peak("-R", work, "push", "-q", served)
     events = host.raw_events(served)
     assert max(map(len, events)) <= 262_144
     found = host.events(served)
