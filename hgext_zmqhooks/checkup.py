@@ -40,6 +40,7 @@ def check(ui: Any, repo: Any, head: Any) -> int:
         lines.append(("repository", name))
         lines += _publishing(repo, name, problems)
     lines.append(_journal(head))
+    problems += _damage(repo)
     problems += extension.unknown(repo.ui)
     for what, how in lines:
         ui.write(compat.message(f"{what + ':':<12} {how}\n"))
@@ -127,3 +128,23 @@ def _journal(head: Any) -> Line:
     count = counted(head.sequence - head.first + 1, "event")
     state = ", ended" if head.ended else ""
     return "journal", f"{head.journal}: {count}, {head.size} bytes{state}"
+
+
+def _damage(repo: Any) -> list[str]:
+    """What would stop the next push at once; `--verify` looks at everything."""
+    files, journal = compat.eager("storefiles").StoreFiles(repo.svfs), compat.eager("journal.ends")
+    try:
+        head = journal.head(files)
+        found = journal.torn(files, head, tail=not _busy(repo))
+        if found is not None and (_busy(repo) or journal.head(files) != head):
+            found = journal.torn(files, head, tail=False)  # somebody wrote meanwhile
+    except (OSError, journal.JournalError) as problem:
+        return [f"the event journal cannot be read: {problem}"]
+    if found is None:
+        return []
+    return [f"the event journal is damaged: {found} ({os.fsdecode(extension.REPAIR)})"]
+
+
+def _busy(repo: Any) -> bool:
+    """Whether there is a transaction, or somebody who may begin one."""
+    return bool(repo.svfs.lexists(b"lock") or repo.svfs.exists(b"journal"))

@@ -73,8 +73,8 @@ def events(ui, repo, **opts):
       :removed: List of strings. Changesets that are gone.
       :bookmarks: List of strings. Names of bookmarks that moved.
 
-    With --check, shows which Python runs hg, the key and its certificate, the journal, whether a
-    relay listens, and whether the repository's own .hg/hgrc is trusted.
+    With --check, shows which Python runs hg, the key and its certificate, the journal and whether
+    its end is torn, whether a relay listens, and whether the repository's own .hg/hgrc is trusted.
 
     With --subscribers, asks the relay how far each subscriber is that it knows of this journal,
     and waits for its answer as long as zmqhooks.live-timeout says. The keywords are subscriber,

@@ -21,7 +21,11 @@ A damaged journal stops writing, says what to do, and goes on after that.
 
 A torn tail, as a power failure may leave it.
 
+  $ hg events --check > /dev/null
   $ printf 'half a record' >> .hg/store/zmqhooks-events
+  $ hg events --check > /dev/null
+  problem: the event journal is damaged: torn record at byte *: * (`hg events --repair` sets what stands behind the damage aside; then writing goes on, and the next transaction tells again which changesets are there) (glob)
+  [1]
   $ commit c
   abort: the event journal of app is damaged: torn record at byte *: * (glob)
   (`hg events --repair` sets what stands behind the damage aside; then writing goes on, and the next transaction tells again which changesets are there)
@@ -85,9 +89,23 @@ A journal that is shorter than before the last transaction: a rollback would sto
   $ hg log -r . -T '{desc} {bookmarks}\n'
   e mark
 
+A flipped bit in the last record, and a file whose end is gone.
+
+  $ cp .hg/store/zmqhooks-events ../events
+  $ "$PYTHON" -c 'p = open(".hg/store/zmqhooks-events", "r+b"); p.seek(-1, 2); p.write(b"X")'
+  $ hg events --check 2>&1 | grep -o 'damaged: torn record at byte [0-9]*: wrong checksum'
+  damaged: torn record at byte *: wrong checksum (glob)
+  $ "$PYTHON" -c 'p = open(".hg/store/zmqhooks-events", "r+b"); p.seek(-3, 2); p.truncate()'
+  $ hg events --check 2>&1 | grep -c 'damaged: torn record'
+  1
+  $ cp ../events .hg/store/zmqhooks-events
+
 A head of a newer version is no damage.
 
   $ echo '{"version": 99}' > .hg/store/zmqhooks-head
+  $ hg events --check > /dev/null
+  problem: the event journal cannot be read: the head has version 99, known is 1
+  [1]
   $ commit f
   abort: the event journal of app cannot be written: the head has version 99, known is 1
   (a newer zmqhooks wrote it: install that one for the Python that runs hg)
