@@ -18,8 +18,6 @@ command = registrar.command(cmdtable)
 
 _LISTING = ("limit", "branch", "rev", "template")
 """Options of the list, of which an action takes only those that it names."""
-_SHOWN = 20
-"""Nodes that one problem names."""
 
 
 @command(
@@ -306,80 +304,7 @@ def _described(event):
 
 
 def _verify(ui, repo, _opts):
-    check, notes = _read_all(ui, repo)
-    problems = [str(problem) for problem in check.problems] + notes
-    for problem in problems:
-        ui.warn(compat.message(f"{problem}\n"))
-    if not check.events and not problems:
-        ui.status(_(b"no journal yet: the first transaction begins it\n"))
-        return 0
-    if check.torn:
-        ui.warn(b"%s\n" % extension.REPAIR)
-    words = f"{counted(check.events, 'event')} in {counted(len(check.journals), 'journal')}"
-    verdict = f"{counted(len(problems), 'problem')} found" if problems else "no problems found"
-    ui.status(compat.message(f"checked {words}: {verdict}\n"))
-    return 1 if problems else 0
-
-
-def _read_all(ui, repo):
-    """The check of the whole file, and problems that no single record has."""
-    try:
-        lock = repo.lock(wait=False)
-    except error.LockError:
-        ui.warn(_(b"the repository cannot be locked: checking up to the head mark only\n"))
-        return _read(repo, locked=False)
-    with lock:
-        return _read(repo, locked=True)
-
-
-def _read(repo, *, locked):
-    check = compat.eager("verify").Check()
-    form = compat.eager("journal.format")
-    files, head = _files(repo), _head(repo)
-    notes = []
-    if repo.svfs.exists(b"journal"):
-        notes.append("a transaction was abandoned: run `hg recover`")
-        locked = False
-    try:
-        path = files.path(form.EVENTS)
-        with compat.eager("journal.origin").open_events(path, damaged=True) as source:
-            size = source.size
-            check.read(source, size if locked else min(size, head.size if head else 0))
-    except FileNotFoundError:
-        size = 0
-    if head and head.size > size:
-        notes.append(f"the head mark says {head.size} bytes, the events file has {size}")
-    if check.journals and locked and not check.problems:
-        notes += _against_changelog(repo, check)
-    return check, notes
-
-
-def _against_changelog(repo, check):
-    """What the fold of all events and the changelog do not agree about."""
-    catchup, recorder = compat.eager("catchup"), compat.eager("recorder")
-    view = compat.eager("changes").View(repo)
-    found = catchup.Differences(view, check.fold)
-    node = view.changelog.node
-    notes = [
-        _nodes_note("changeset without an event", [node(rev).hex() for rev in found.missing]),
-        _nodes_note("event without a changeset", found.gone),
-        _nodes_note(
-            "changeset announced, and secret now", [node(rev).hex() for rev in found.secret]
-        ),
-    ]
-    notes = [note for note in notes if note]
-    if check.mark != recorder.mark_of(repo):
-        notes.append(
-            "the repository was changed without the extension; the next transaction tells of it"
-        )
-    return notes
-
-
-def _nodes_note(words, nodes):
-    if not nodes:
-        return None
-    more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
-    return f"{counted(len(nodes), words)}: {' '.join(node[:12] for node in nodes[:_SHOWN])}{more}"
+    return compat.eager("verification").run(ui, repo, _head, extension.REPAIR)
 
 
 class _Action(NamedTuple):

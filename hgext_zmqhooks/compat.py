@@ -64,6 +64,14 @@ def raw_texts(revision: Any) -> tuple[bytes, bytes]:
     return raw[raw.index(b"\n") + 1 : user], raw[files + 2 :]
 
 
+def lock_at_once(repo: Any) -> Any:
+    """The store lock, None where it cannot be had without waiting."""
+    try:
+        return repo.lock(wait=False)
+    except error.LockError:
+        return None
+
+
 def abort(words: str, hint: str) -> Exception:
     """The error that ends a command; for modules that do not import Mercurial."""
     found: Exception = error.Abort(message(words), hint=message(hint))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from . import compat, publish, settings, signer
 from .journal.heads import Head
+from .service.words import counted
 from .settings import Curve
 from .wire.question import Answer, Row
 
@@ -88,7 +89,7 @@ def behind(row: Row, head: int) -> int:
 
 def _line(row: Row, head: int) -> str:
     late = behind(row, head)
-    lag = "up to date" if not late else f"{late} event{'s' if late > 1 else ''} behind"
+    lag = f"{counted(late, 'event')} behind" if late else "up to date"
     return f"{lag}, acknowledged {row.sequence}, {whereabouts(row)}"
 
 
