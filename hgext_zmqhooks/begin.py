@@ -21,8 +21,7 @@ def run(ui: Any, repo: Any, link: Any, *, full: bool) -> int:
         if not new:
             ui.status(b"this repository has a journal already: nothing to do\n")
             return 0
-        count = len(repo.filtered(b"served"))
-        if not count:
+        if not compat.branches(repo.filtered(b"served")).entries:
             ui.status(b"no changesets yet: the first transaction begins the journal\n")
             return 0
         asked = Asked(lambda stamp: history.drafts(repo, stamp) if full else (), whole=full)

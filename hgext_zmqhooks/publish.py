@@ -114,7 +114,7 @@ class Publisher:
         self, endpoint: str, journal: str, timeout: float, curve: Curve | None = None
     ) -> tuple[Ending, Answer | None]:
         """How far the subscribers of a journal are; CONFIRMED with an answer, else None."""
-        asking = _Asking(Question(secrets.token_bytes(question.NONCE_LENGTH), journal))
+        asking = _Asking(journal, curve)
         ending = self._talk(endpoint, asking, self._clock() + timeout, curve)
         return ending, asking.answer
 
@@ -262,9 +262,12 @@ class _Copy(_Talk):
 class _Asking(_Talk):
     """One question."""
 
-    def __init__(self, asked: Question) -> None:
+    def __init__(self, journal: str, curve: Curve | None) -> None:
+        nonce = secrets.token_bytes(question.NONCE_LENGTH)
+        asked = Question(nonce, journal, curve.certificate if curve else b"")
         super().__init__([asked.frames()])
-        self._asked = asked
+        self._nonce = nonce
+        self._keys = (curve.public, curve.secret) if curve else None
         self.answer: Answer | None = None
 
     def _heard_all(self) -> bool:
@@ -272,7 +275,7 @@ class _Asking(_Talk):
 
     def _hear(self, frame: bytes) -> None:
         with contextlib.suppress(Refused):  # no answer that we understand is none
-            self.answer = question.read_answer(self._asked.nonce, frame) or self.answer
+            self.answer = question.read_answer(self._nonce, frame, self._keys) or self.answer
 
 
 def _lost(monitor: "zmq.Socket[bytes]") -> bool:

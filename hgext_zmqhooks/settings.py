@@ -58,11 +58,15 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Keys for a tcp relay, in Z85: our own pair, and the relay's public one."""
+    """Keys for a tcp relay, in Z85: our own pair, and the relay's public one.
+
+    `certificate`: of our pair, for questions.
+    """
 
     public: str
     secret: str
     server: str
+    certificate: bytes = b""
 
 
 def parse(values: Mapping[str, str | None]) -> Settings:

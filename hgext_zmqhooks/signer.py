@@ -94,7 +94,7 @@ def curve(settings: Settings, secret: SecretKey) -> Curve | None:
         server = files.load_certificate(settings.relay_certificate).curve
     except KeyFileError as error:
         raise SettingError("relay-certificate", None, str(error), error.hint) from error
-    return Curve(secret.curve_public, secret.curve_secret, server)
+    return Curve(secret.curve_public, secret.curve_secret, server, secret.certificate or b"")
 
 
 def day(when: int) -> str:

@@ -3,8 +3,8 @@
     hg's XPUB -> topic | event | signature | certificate
     hg's XPUB <- "A" + first 16 bytes of the event's SHA-256
 
-    hg's XPUB -> ?subscribers | nonce | journal          how far is who follows it?
-    hg's XPUB <- "S" + nonce + JSON                      see wire/question.py
+    hg's XPUB -> ?subscribers | nonce | journal | certificate    how far is who follows it?
+    hg's XPUB <- "S" + nonce + JSON                              see wire/question.py
 
 A live copy wakes the relay; it is never served. It is checked like any message, so that nobody
 can make us scan, and so that the sender is told only about what would be accepted. The answer goes
@@ -20,7 +20,9 @@ import zmq
 
 from ..service.life import Throttle
 from ..service.metrics import Counters
+from ..service.sockets import user_id
 from ..wire import question
+from ..wire.certificates import Certificate
 from ..wire.envelope import Message
 from ..wire.errors import Refused
 from ..wire.keyring import Keyring
@@ -44,13 +46,17 @@ def acknowledgement(event: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Live:
-    """The receiving end; `socket` is bound by who makes it. `answer`: what a question gets."""
+    """The receiving end; `socket` is bound by who makes it. `answer`: what a question gets.
+
+    `curve`: the endpoint is one for which a question needs a certificate.
+    """
 
     socket: "zmq.Socket[bytes]"
     keyring: Keyring
     counters: Counters
     throttle: Throttle
-    answer: Callable[[Question], bytes]
+    answer: Callable[[Question, Certificate | None], bytes]
+    curve: bool
 
     def subscribe(self) -> None:
         """Let every publisher send; a socket that is not polled would never say so again."""
@@ -61,17 +67,18 @@ class Live:
         events: list[Event] = []
         for _ in range(PER_TURN):
             try:
-                frames = self.socket.recv_multipart(zmq.DONTWAIT)
+                frames = self.socket.recv_multipart(zmq.DONTWAIT, copy=False)
             except zmq.Again:
                 break
-            if event := self._checked(frames, now):
+            parts = [frame.bytes for frame in frames]
+            if event := self._checked(parts, user_id(frames[0]), now):
                 events.append(event)
         return events
 
-    def _checked(self, frames: list[bytes], now: float) -> Event | None:
+    def _checked(self, frames: list[bytes], key: str | None, now: float) -> Event | None:
         try:
             if frames[0].startswith(question.MARK):
-                self._say("questions", self.answer(question.read_question(frames)))
+                self._say("questions", self._answered(question.read_question(frames), key, now))
                 return None
             message = Message.from_frames(frames)
             event = self.keyring.authenticate(message, now).event
@@ -83,6 +90,15 @@ class Live:
             return None
         self._say("live", acknowledgement(message.event))
         return event
+
+    def _answered(self, asked: Question, key: str | None, now: float) -> bytes:
+        """The answer, for who may publish: the ipc socket's group, over tcp a certified key."""
+        if not self.curve:
+            return self.answer(asked, None)
+        certificate = self.keyring.peer(asked.certificate, "publisher", now)
+        if certificate.curve != key:
+            raise Refused("wrong-key", f"the CURVE key is not that of {certificate.sub!r}")
+        return self.answer(asked, certificate)
 
     def _say(self, counted: str, answer: bytes) -> None:
         self.counters.add(counted)

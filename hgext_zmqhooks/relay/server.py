@@ -134,7 +134,8 @@ class Relay:
             throttle=self._throttle,
         )
         answers = Answers(self._shelf, self._state, self._sessions)
-        self._live = Live(publish, self._keyring, self.counters, self._throttle, answers)
+        curve = self._settings.publish.transport == "tcp"
+        self._live = Live(publish, self._keyring, self.counters, self._throttle, answers, curve)
         self._live.subscribe()
         self._log.info("relay serves", extra=fields(**self._description()))
 

@@ -1,12 +1,15 @@
 """What hg asks a relay over the publish endpoint: how far the subscribers of a journal are.
 
-    hg's XPUB -> ?subscribers | nonce (16 bytes) | journal id (32 hex digits)
+    hg's XPUB -> ?subscribers | nonce (16 bytes) | journal id (32 hex digits) | certificate
     hg's XPUB <- "S" + nonce + JSON, together at most 4096 bytes
 
     {"head":42,"sessions":2,"subscribers":[["ci",42,1795251302,true],…],"left_out":0}
 
 Names in a topic encode `?`, so no live copy begins with it. An answer goes to everybody who is
-connected at that moment; the nonce says whose it is. `head` is the newest sequence that the relay
+connected at that moment; the nonce says whose it is. Over tcp everybody who knows the relay's
+certificate can connect: there the question brings the certificate of a publisher, whose CURVE key
+is the connection's, and the JSON is in a sealed box (libsodium's crypto_box_seal) for that key. On
+ipc the certificate is empty and nothing is sealed. `head` is the newest sequence that the relay
 knows of the journal, null if it does not know the journal; `sessions`: how many are open, whatever
 they follow. Each subscriber: name, acknowledged sequence, when it was last heard (unix seconds),
 whether a session is open now. Who does not fit is counted in `left_out`.
@@ -16,8 +19,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from nacl import bindings
+from nacl.exceptions import CryptoError
+
 from .errors import Refused
 from .events import dumps
+from .keyfiles import z85_decode
 from .reader import Reader, parse
 
 MARK = b"?"
@@ -35,14 +42,15 @@ _PREFIX = len(ANSWER) + NONCE_LENGTH
 
 
 class Question(NamedTuple):
-    """`nonce`: random; the answer repeats it."""
+    """`nonce`: random; the answer repeats it. `certificate`: of who asks, over tcp."""
 
     nonce: bytes
     journal: str
+    certificate: bytes = b""
 
     def frames(self) -> list[bytes]:
-        """The three ZeroMQ frames."""
-        return [SUBSCRIBERS, self.nonce, self.journal.encode()]
+        """The four ZeroMQ frames."""
+        return [SUBSCRIBERS, self.nonce, self.journal.encode(), self.certificate]
 
 
 class Row(NamedTuple):
@@ -67,20 +75,27 @@ def read_question(frames: Sequence[bytes]) -> Question:
     """The question in these frames, of which the first begins with "?"; Refused "bad-question"."""
     if frames[0] != SUBSCRIBERS:
         raise Refused("bad-question", f"asked for {frames[0][:40]!r}, known is {SUBSCRIBERS!r}")
-    if len(frames) != 3:
-        raise Refused("bad-question", f"{len(frames)} frames instead of 3")
+    if len(frames) != 4:
+        raise Refused("bad-question", f"{len(frames)} frames instead of 4")
     if len(frames[1]) != NONCE_LENGTH:
         raise Refused("bad-question", f"a nonce of {len(frames[1])} bytes, not {NONCE_LENGTH}")
     if not _JOURNAL.fullmatch(frames[2]):
         raise Refused("bad-question", "no journal id of 32 hex digits")
-    return Question(frames[1], frames[2].decode())
+    return Question(frames[1], frames[2].decode(), frames[3])
 
 
-def write_answer(nonce: bytes, head: int | None, sessions: int, rows: Iterable[Row]) -> bytes:
-    """The answer with as many subscribers as fit."""
+def write_answer(
+    nonce: bytes, head: int | None, sessions: int, rows: Iterable[Row], key: str | None = None
+) -> bytes:
+    """The answer with as many subscribers as fit; `key` (Z85): for this CURVE key only."""
     ordered = sorted(rows, key=lambda row: (not row.connected, -row.seen, row.name))
     document: dict[str, object] = {"head": head, "sessions": sessions, "subscribers": []}
-    room = MAX_ANSWER - _PREFIX - len(dumps(document | {"left_out": len(ordered)}))
+    room = (
+        MAX_ANSWER
+        - _PREFIX
+        - bindings.crypto_box_SEALBYTES
+        - len(dumps(document | {"left_out": len(ordered)}))
+    )
     fitting = []
     for row in ordered[:MAX_SUBSCRIBERS]:
         room -= len(dumps(row)) + 1
@@ -88,16 +103,25 @@ def write_answer(nonce: bytes, head: int | None, sessions: int, rows: Iterable[R
             break
         fitting.append(row)
     document |= {"subscribers": fitting, "left_out": len(ordered) - len(fitting)}
-    return ANSWER + nonce + dumps(document)
+    body = dumps(document)
+    if key is not None:
+        body = bindings.crypto_box_seal(body, z85_decode(key))
+    return ANSWER + nonce + body
 
 
-def read_answer(nonce: bytes, frame: bytes) -> Answer | None:
-    """The answer to the question with this nonce, None if it is another message; Refused."""
+def read_answer(nonce: bytes, frame: bytes, keys: tuple[str, str] | None = None) -> Answer | None:
+    """The answer to the question with this nonce, None if it is another message; Refused.
+
+    `keys`: our public and secret CURVE key (Z85), where the answer is sealed.
+    """
     if frame[:_PREFIX] != ANSWER + nonce:
         return None
+    body = frame[_PREFIX:]
     try:
-        document = Reader(parse(frame[_PREFIX:]), "bad-answer")
-    except ValueError as error:
+        if keys is not None:
+            body = bindings.crypto_box_seal_open(body, *map(z85_decode, keys))
+        document = Reader(parse(body), "bad-answer")
+    except (ValueError, TypeError, CryptoError) as error:
         raise Refused("bad-answer", str(error)) from None
     return Answer(
         head=None if document.get("head") is None else document.number("head"),

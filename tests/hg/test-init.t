@@ -67,6 +67,11 @@ Nothing to tell yet, and what does not go together.
   no changesets yet: the first transaction begins the journal
   $ hg -R ../empty events --init --full
   no changesets yet: the first transaction begins the journal
+  $ cd ../empty
+  $ hg commit -q --config ui.allowemptycommit=1 --secret -m secret --config extensions.hgext_zmqhooks=!
+  $ hg events --init
+  no changesets yet: the first transaction begins the journal
+  $ cd ../old
   $ hg events --full
   abort: --full goes with --init only
   (`hg events --init --full` begins a journal with the whole history)

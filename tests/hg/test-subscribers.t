@@ -54,7 +54,7 @@ A relay that answers. This one says what the test needs.
   > socket.bind(sys.argv[1])
   > socket.send(b"\\x01")
   > while True:
-  >     kind, nonce, journal = socket.recv_multipart()
+  >     kind, nonce, journal, certificate = socket.recv_multipart()
   >     rows = [["ci", 1, 1795251302, True], ["mirror", 0, 1795251302, False]]
   >     answer = {"head": 1, "sessions": 1, "subscribers": rows, "left_out": 3}
   >     socket.send(b"S" + nonce + json.dumps(answer).encode())

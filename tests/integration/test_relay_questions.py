@@ -1,6 +1,7 @@
 """hg asks a relay how far its subscribers are: the answer, and who asks what is no question."""
 
 import logging
+import socket
 
 import pytest
 import relaykit
@@ -9,7 +10,9 @@ from relaykit import publish_live, until
 
 from hgext_zmqhooks.publish import Ending, Publisher
 from hgext_zmqhooks.service import sockets
-from hgext_zmqhooks.wire import question
+from hgext_zmqhooks.service.sockets import Endpoint
+from hgext_zmqhooks.settings import Curve
+from hgext_zmqhooks.wire import certificates, keyfiles, question
 from hgext_zmqhooks.wire.question import Answer, Question
 from hgext_zmqhooks.wire.session import Ack, Bye, Events
 
@@ -79,27 +82,27 @@ def test_a_journal_that_the_relay_does_not_know(place):
 
 
 def publisher(place):
-    socket = place.context.socket(zmq.XPUB)
-    sockets.limit(socket, question.MAX_ANSWER)
-    socket.connect(place.endpoint("publish"))
-    assert socket.poll(AMPLE * 1000)
-    assert socket.recv() == b"\x01"
-    return socket
+    own = place.context.socket(zmq.XPUB)
+    sockets.limit(own, question.MAX_ANSWER)
+    own.connect(place.endpoint("publish"))
+    assert own.poll(AMPLE * 1000)
+    assert own.recv() == b"\x01"
+    return own
 
 
 def test_garbage_questions_are_refused_counted_and_logged_a_little(place, caplog):
     repo = place.repo()
     repo.commit()
     good = Question(b"n" * 16, repo.head().journal).frames()
-    bad = [[b"?"], [b"?everything", *good[1:]], good[:2], [*good, b""], [good[0], b"n", good[2]]]
+    bad = [[b"?"], [b"?everything", *good[1:]], good[:3], [*good, b""], [good[0], b"n", *good[2:]]]
     caplog.set_level(logging.WARNING)
-    with place.relay() as relay, publisher(place) as socket:
+    with place.relay() as relay, publisher(place) as own:
         for _ in range(40):
             for frames in bad:
-                socket.send_multipart(frames)
+                own.send_multipart(frames)
         until(lambda: relay.counters.get("refused", "bad-question") == 200, "refusals")
         assert relay.counters.get("questions") == 0
-        assert not socket.poll(0), "none is answered"
+        assert not own.poll(0), "none is answered"
         lines = [one for one in caplog.records if one.fields.get("kind") == "live-bad-question"]
         assert 1 <= len(lines) < 20
         assert told(ask(place, repo.head().journal)) == []
@@ -110,13 +113,71 @@ def test_who_asks_and_never_reads_costs_the_others_nothing(place):
     repo = place.repo()
     repo.commit()
     journal = repo.head().journal
-    with place.relay() as relay, publisher(place) as socket:
-        socket.setsockopt(zmq.XPUB_NODROP, 1)
-        socket.setsockopt(zmq.SNDTIMEO, int(AMPLE * 1000))
+    with place.relay() as relay, publisher(place) as own:
+        own.setsockopt(zmq.XPUB_NODROP, 1)
+        own.setsockopt(zmq.SNDTIMEO, int(AMPLE * 1000))
         for _ in range(20_000):
-            socket.send_multipart(Question(b"n" * 16, journal).frames())
+            own.send_multipart(Question(b"n" * 16, journal).frames())
         # When another one asks and publishes, then it gets its answers
         assert ask(place, journal).head == 1
         (message,) = repo.commit()
         assert len(publish_live(place, [message.frames()])) == 1
         until(lambda: relay.counters.get("questions") > 20_000, "all are heard")
+
+
+class TestTcp:
+    """There everybody who knows the relay's certificate can connect: who asks must be certified."""
+
+    @pytest.fixture
+    def tcp(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return Endpoint.parse(f"tcp://127.0.0.1:{probe.getsockname()[1]}")
+
+    def curve(self, place, key, certificate=None):
+        server = certificates.decode(place.keys.relay.certificate or b"").curve
+        token = key.certificate if certificate is None else certificate
+        return Curve(key.curve_public, key.curve_secret, server, token)
+
+    def test_a_publisher_is_answered_and_nobody_else_can_read_it(self, place, tcp):
+        # Given a relay on tcp with a subscriber, and a stranger who knows its certificate
+        repo = place.repo()
+        repo.commit()
+        journal = repo.head().journal
+        stranger = keyfiles.generate("stranger")
+        with place.relay(publish=tcp), place.context.socket(zmq.XPUB) as listening:
+            sockets.limit(listening, question.MAX_ANSWER)
+            sockets.curve_client(listening, stranger, self.curve(place, stranger, b"").server)
+            listening.connect(tcp)
+            assert listening.poll(AMPLE * 1000)
+            assert listening.recv() == b"\x01"
+            place.client().follow()
+            # When a publisher asks, then it is answered
+            ours = self.curve(place, place.keys.publisher)
+            _ending, answer = Publisher().ask(tcp, journal, AMPLE, ours)
+            assert [row.name for row in answer.rows] == ["ci"]
+            # and the stranger, who hears the answer too, cannot read it
+            assert listening.poll(AMPLE * 1000)
+            heard = listening.recv()
+            assert heard.startswith(question.ANSWER)
+            assert b"ci" not in heard
+            assert b"head" not in heard
+
+    def test_who_may_not_publish_gets_no_answer(self, place, tcp):
+        repo = place.repo()
+        repo.commit()
+        stranger = keyfiles.generate("stranger")
+        other = place.keys.make("other", publish=("hg:other/**:*:",))
+        tries = {
+            "bad-certificate": self.curve(place, stranger, b""),
+            "wrong-key": self.curve(place, stranger, place.keys.publisher.certificate),
+            "not-allowed": self.curve(place, other),
+        }
+        with place.relay(publish=tcp) as relay:
+            for kind, curve in tries.items():
+                assert Publisher().ask(tcp, repo.head().journal, 0.5, curve)[1] is None
+                until(lambda kind=kind: relay.counters.get("refused", kind) > 0, kind)
+            assert relay.counters.get("questions") == 0
+            # A journal that the relay does not know tells nothing but that.
+            answer = Publisher().ask(tcp, NOBODY_KNOWS, AMPLE, tries["not-allowed"])[1]
+            assert answer == Answer(None, 0, ())

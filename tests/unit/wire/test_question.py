@@ -5,7 +5,7 @@ import json
 import pytest
 import wirekit
 
-from hgext_zmqhooks.wire import question
+from hgext_zmqhooks.wire import keyfiles, question
 from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.question import Answer, Question, Row, read_answer, write_answer
 
@@ -28,12 +28,12 @@ def test_a_question_survives_its_frames_and_is_no_topic() -> None:
     ("frames", "words"),
     [
         ([b"?"], "known is"),
-        ([b"?everything", NONCE, ASKED.frames()[2]], "asked for b'?everything'"),
-        (ASKED.frames()[:2], "2 frames"),
-        ([*ASKED.frames(), b""], "4 frames"),
-        ([b"?subscribers", NONCE[1:], ASKED.frames()[2]], "a nonce of 15 bytes"),
-        ([b"?subscribers", NONCE, b"team/app"], "no journal id"),
-        ([b"?subscribers", NONCE, ASKED.frames()[2] + b"\n"], "no journal id"),
+        ([b"?everything", *ASKED.frames()[1:]], "asked for b'?everything'"),
+        (ASKED.frames()[:3], "3 frames"),
+        ([*ASKED.frames(), b""], "5 frames"),
+        ([b"?subscribers", NONCE[1:], *ASKED.frames()[2:]], "a nonce of 15 bytes"),
+        ([b"?subscribers", NONCE, b"team/app", b""], "no journal id"),
+        ([b"?subscribers", NONCE, ASKED.frames()[2] + b"\n", b""], "no journal id"),
     ],
 )
 def test_what_is_no_question_is_refused(frames: list[bytes], words: str) -> None:
@@ -62,12 +62,34 @@ def test_an_answer_to_another_question_is_passed_over() -> None:
     assert read_answer(NONCE, b"") is None
 
 
+def test_a_sealed_answer_is_for_one_key_only() -> None:
+    mine, other = keyfiles.generate("mine"), keyfiles.generate("other")
+    rows = [row("ci")]
+
+    frame = write_answer(NONCE, 42, 1, rows, mine.curve_public)
+
+    assert b"ci" not in frame
+    assert read_answer(NONCE, frame, (mine.curve_public, mine.curve_secret)) == Answer(
+        42, 1, (rows[0],)
+    )
+    for keys in ((other.curve_public, other.curve_secret), None):
+        with pytest.raises(Refused, match="bad-answer"):
+            read_answer(NONCE, frame, keys)
+    with pytest.raises(Refused, match="bad-answer"):
+        read_answer(NONCE, frame[:20], (mine.curve_public, mine.curve_secret))
+
+
+@pytest.mark.parametrize(
+    "key", [None, "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"], ids=["open", "sealed"]
+)
 @pytest.mark.parametrize("name", ["ci-{:03}", "ü{:0254}", '"{:03}'])
-def test_an_answer_stays_within_its_bounds_and_says_what_it_leaves_out(name: str) -> None:
+def test_an_answer_stays_within_its_bounds_and_says_what_it_leaves_out(
+    name: str, key: str | None
+) -> None:
     rows = [row(name.format(number), seen=2**40) for number in range(200)]
 
-    frame = write_answer(NONCE, 2**62, 1000, rows)
-    answer = read_answer(NONCE, frame)
+    frame = write_answer(NONCE, 2**62, 1000, rows, key)
+    answer = read_answer(NONCE, write_answer(NONCE, 2**62, 1000, rows))
 
     assert len(frame) <= question.MAX_ANSWER
     assert answer is not None
