@@ -13,6 +13,7 @@ LINGER 0, and the context is never terminated (libzmq waits for a name server in
 imported by whoever imports this module, so the extension does that at first use.
 """
 
+import abc
 import contextlib
 import enum
 import hashlib
@@ -165,7 +166,7 @@ def _socket(context: "zmq.Context[zmq.Socket[bytes]]", curve: Curve | None) -> "
     return socket
 
 
-class _Talk:
+class _Talk(abc.ABC):
     """One socket's conversation: wait for the subscription, send, wait for what comes back."""
 
     def __init__(self, messages: Sequence[Frames]) -> None:
@@ -212,11 +213,13 @@ class _Talk:
     def _done(self) -> bool:
         return self._subscribed and self._heard_all()
 
+    @abc.abstractmethod
     def _heard_all(self) -> bool:
-        raise NotImplementedError
+        """Whether nothing more is waited for."""
 
+    @abc.abstractmethod
     def _hear(self, frame: bytes) -> None:
-        raise NotImplementedError
+        """Take what the relay said."""
 
     def _receive(self, socket: "zmq.Socket[bytes]") -> None:
         while True:

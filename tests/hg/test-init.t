@@ -34,7 +34,7 @@ It begins with the next transaction, or now: with a baseline of each branch.
        2  *Z  stable  baseline of 3 changesets  -  * (glob)
        1  *Z  default  baseline of 2 changesets  -  * (glob)
   $ hg events --verify
-  checked 2 events in 1 journals: no problems found
+  checked 2 events in 1 journal: no problems found
   $ hg events --init
   this repository has a journal already: nothing to do
   $ hg events --init --full
@@ -51,14 +51,14 @@ Or with the whole history, but for what is secret.
        2  *Z  stable  catchup: 3 changesets  -  * (glob)
        1  *Z  default  catchup: 2 changesets  -  * (glob)
   $ hg events --verify
-  checked 2 events in 1 journals: no problems found
+  checked 2 events in 1 journal: no problems found
   $ hg phase --draft tip
   $ commit f
   $ hg events -l 2 -T '{sequence} {branch} {origin} {count(nodes)}\n'
   4 default live 1
   3 default revealed 1
   $ hg events --verify
-  checked 4 events in 1 journals: no problems found
+  checked 4 events in 1 journal: no problems found
 
 Nothing to tell yet, and what does not go together.
 

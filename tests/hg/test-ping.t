@@ -33,7 +33,7 @@ It needs no changeset, and begins the journal where there is none.
   $ hg events -l 1
        4  *Z  stable  ping  * (local)  - (glob)
   $ hg events --verify
-  checked 4 events in 1 journals: no problems found
+  checked 4 events in 1 journal: no problems found
   $ hg events --ping -T json
   [
    {
@@ -91,7 +91,7 @@ What was done behind the journal's back is told first, in the same transaction.
   8 default ping 0
   7 stable catchup 1
   $ hg events --verify
-  checked 8 events in 1 journals: no problems found
+  checked 8 events in 1 journal: no problems found
 
 Retention drops pings as it drops others, of a branch that has nothing else, too.
 
@@ -103,13 +103,13 @@ Retention drops pings as it drops others, of a branch that has nothing else, too
   $ echo a > a
   $ hg commit -Aqm one
   $ hg events --prune --config zmqhooks.keep=1K
-  dropped 1 events (* bytes), 1 are kept (glob)
+  dropped 1 event (* bytes), kept 1 (glob)
   $ hg events --verify
-  checked 1 events in 1 journals: no problems found
+  checked 1 event in 1 journal: no problems found
   $ hg events --ping | head -1
   ping 3:      of branch default
   $ hg events --verify
-  checked 2 events in 1 journals: no problems found
+  checked 2 events in 1 journal: no problems found
 
 No key, no ping.
 

@@ -52,4 +52,4 @@ One event per branch that waits for it, and none the second time.
        5  *Z  stable  signed again  * (local)  - (glob)
        4  *Z  default  signed again  * (local)  - (glob)
   $ hg events --verify
-  checked 5 events in 1 journals: no problems found
+  checked 5 events in 1 journal: no problems found
