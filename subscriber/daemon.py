@@ -43,6 +43,7 @@ from subscriber.engine.dispatch import CANCEL_BOUND, FINISH_BOUND, Dispatcher
 from subscriber.engine.rules import RuleSpec, compile_rule, deliveries
 from subscriber.intake.client import Client, Context, Remote, new_identity
 from subscriber.intake.inbox import Decisions, Match, Tools
+from subscriber.intake.verify import Verifier
 from subscriber.settings import Peer, Rule, Settings, many
 from subscriber.status import Ages
 from subscriber.store.sqlite import SqliteStore
@@ -212,6 +213,7 @@ class Daemon:
         self._engine: Dispatcher | None = None
         self._control: Control | None = None
         self._decisions = Decisions()
+        self._verifier = Verifier()
         self._ready = threading.Event()
 
     def start(self) -> None:
@@ -237,6 +239,7 @@ class Daemon:
             counters=self._counters,
             notify=engine.notify,
             decisions=self._decisions,
+            verifier=self._verifier,
             allowed=credentials.allowed,
         )
         if store.follow(tools.scope):
@@ -326,6 +329,7 @@ class Daemon:
         if self._relay is not None:
             self._relay.close()
         self._context.destroy(linger=0)
+        self._verifier.close()
         if self._store is not None:
             self._store.close()
 

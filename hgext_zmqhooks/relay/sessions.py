@@ -49,8 +49,11 @@ TURN_SECONDS = 0.05
 """Time for sending before the relay looks again at what came in: hg waits for an answer."""
 MAX_UNSENT = 8
 """Messages kept for a peer whose connection takes no more; one batch and a few short ones."""
-LEAST_ROOM = 65_536
-"""Bytes for which a batch is made when less credit is left; it then waits for credit."""
+LEAST_ROOM = 262_144
+"""Bytes for which a batch is made when less credit is left; it then waits for credit.
+
+Else a subscriber that is slower than we are would be sent ever smaller batches.
+"""
 
 
 class Sessions:
@@ -286,7 +289,8 @@ class Sessions:
         del peer.queue[repository]
         if repository.retry_at > tick:
             return
-        room = max(LEAST_ROOM, min(MAX_BATCH, peer.session.credit))
+        session = peer.session
+        room = min(MAX_BATCH, max(session.credit, min(LEAST_ROOM, session.granted)))
         try:
             found = peer.cursor.next(self._shelf, repository, room)
         except (Moved, UnknownJournal):

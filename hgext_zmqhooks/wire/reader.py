@@ -74,7 +74,7 @@ class Reader:
     def text(self, key: str, form: re.Pattern[str] | None = None) -> str:
         """A text that `form` matches as a whole."""
         value = self._value.get(key)
-        if type(value) is not str or (form and not form.fullmatch(value)):
+        if type(value) is not str or (form is not None and form.fullmatch(value) is None):
             raise self.refuse(key, _described(form))
         return value
 
@@ -105,6 +105,8 @@ class Reader:
 
     def texts(self, key: str, form: re.Pattern[str] | None = None) -> tuple[str, ...]:
         """A list of texts."""
+        if key not in self._value:
+            return ()
         values = self.items(key)
         for value in values:
             if type(value) is not str or (form and not form.fullmatch(value)):
@@ -113,6 +115,8 @@ class Reader:
 
     def each(self, key: str, read: "Callable[[Reader], T]") -> tuple[T, ...]:
         """A list of objects, each read by `read`."""
+        if key not in self._value:  # most lists of most events
+            return ()
         where = f"{self._where}{key}[]."
         return tuple([read(Reader(item, self._kind, where)) for item in self.items(key)])
 

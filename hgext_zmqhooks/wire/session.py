@@ -100,7 +100,8 @@ TRANSITIONS: Mapping[tuple[State, Role, type], State] = {
 class Session:
     """One side's view of one session.
 
-    `credit`: bytes of EVENTS that the relay may still send. `round`: the FOLLOWs so far.
+    `credit`: bytes of EVENTS that the relay may still send, of those `granted` by the last FOLLOW.
+    `round`: the FOLLOWs so far.
     """
 
     def __init__(self, role: Role) -> None:
@@ -108,7 +109,7 @@ class Session:
         self.state = State.OPENING
         self.credit = 0
         self.round = 0
-        self._granted = 0
+        self.granted = 0
 
     @property
     def ended(self) -> bool:
@@ -150,7 +151,7 @@ class Session:
 
         An untouched credit allows any one message, so that one larger than the credit passes.
         """
-        untouched = self.credit == self._granted
+        untouched = self.credit == self.granted
         return self.state is State.FOLLOWING and (untouched or cost <= self.credit)
 
     def _advance(self, speaker: Role, message: Message, cost: int) -> None:
@@ -170,7 +171,7 @@ class Session:
                 if number != self.round + 1:
                     raise Refused("out-of-turn", f"round {number} after {self.round}")
                 self.round = number
-                self.credit = self._granted = credit
+                self.credit = self.granted = credit
             case Events(round=number) | Ack(round=number) if number > self.round:
                 raise Refused("out-of-turn", f"round {number} was not begun")
             case Events(round=number) if number == self.round:
@@ -179,9 +180,9 @@ class Session:
                 self.credit -= cost
             case Ack(round=number, credit=credit) if number == self.round:
                 # What was never taken cannot come back: the two sides would count differently.
-                if self.credit + credit > self._granted:
+                if self.credit + credit > self.granted:
                     raise Refused(
-                        "no-credit", f"{credit} bytes given back, {self._granted - self.credit} out"
+                        "no-credit", f"{credit} bytes given back, {self.granted - self.credit} out"
                     )
                 self.credit += credit
 

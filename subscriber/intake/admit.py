@@ -107,12 +107,16 @@ def admit(
     now: float,
     *,
     whole: bool = False,
+    signed: Mapping[int, bool] | None = None,
 ) -> Admitted:
     """Judge a batch of one journal; `now` is in unix seconds.
 
+    `signed`: whether the signatures of some records, by sequence, are good; the others are looked
+    at here.
     `whole`: the reader gets every event of the repository, so that none may be left out.
     """
-    gate = _Gate(known, patterns, keyring, now, batch.certificates, whole=whole)
+    tokens = batch.certificates
+    gate = _Gate(known, patterns, keyring, now, tokens, whole=whole, signed=signed or {})
     stop = None
     for record in batch.records:
         try:
@@ -139,8 +143,10 @@ class _Gate:
         tokens: Sequence[bytes],
         *,
         whole: bool,
+        signed: Mapping[int, bool],
     ) -> None:
         self._known = known
+        self._signed = signed
         self._whole = whole
         self._patterns = patterns
         self._keyring = keyring
@@ -181,7 +187,10 @@ class _Gate:
 
     def _take(self, record: Record) -> None:
         token = self._token(record.certificate)
-        authentic = self._keyring.attest(record.event, record.signature, token, self._now)
+        signed = self._signed.get(record.sequence)
+        authentic = self._keyring.attest(
+            record.event, record.signature, token, self._now, signed=signed
+        )
         event = authentic.event
         self.branch = event.branch
         self._check_place(event, record)

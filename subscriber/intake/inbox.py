@@ -29,11 +29,15 @@ from hgext_zmqhooks.wire.topics import Pattern
 from hgext_zmqhooks.wire.values import Event
 from subscriber.intake.admit import Admitted, Stop, admit
 from subscriber.intake.journals import Journals
+from subscriber.intake.verify import Verifier
 from subscriber.store.base import Store
 from subscriber.store.values import Batch, Conflict, Fork, NewDelivery
 
 ADMITTED = frozenset({"unfit-journal", "fork", "gap"})
 """Stops that a person may overrule with `accept`; a bad signature is none."""
+
+LIVE = 8
+"""Events of one batch that are told of one by one; more of them have one line for all."""
 
 Match = Callable[[Sequence[Event], float], Sequence[NewDelivery]]
 """All parts of one (transaction, branch), and the time -> what the rules want done."""
@@ -60,6 +64,7 @@ class Tools:
     counters: Counters
     notify: Callable[[], None]
     decisions: Decisions = field(default_factory=Decisions)
+    verifier: Verifier = field(default_factory=Verifier)
     clock: Callable[[], float] = time.time
     tick: Callable[[], float] = time.monotonic
     allowed: tuple[Pattern, ...] = ()
@@ -104,7 +109,15 @@ class Inbox:
             raise Refused("unknown-journal", f"events of {batch.journal}, never told of")
         known = self._journals.known(batch.journal)
         whole = known.repo is not None and self._tools.reads_whole(known.repo)
-        admitted = admit(batch, known, self._tools.patterns, self._tools.keyring, now, whole=whole)
+        admitted = admit(
+            batch,
+            known,
+            self._tools.patterns,
+            self._tools.keyring,
+            now,
+            whole=whole,
+            signed=self._tools.verifier.check(batch, self._tools.keyring),
+        )
         repo = known.repo or (admitted.events[0].repo if admitted.events else None)
         if repo is None:
             raise Refused("unknown-journal", f"events of {batch.journal}, whose repository?")
@@ -218,7 +231,7 @@ class Inbox:
                     ),
                 )
 
-    def _say(self, batch: Batch) -> None:
+    def _say_each(self, batch: Batch) -> None:
         for record in batch.records:
             self._log.info(
                 "event stored",
@@ -230,6 +243,25 @@ class Inbox:
                     journal=record.journal,
                 ),
             )
+
+    def _say_many(self, batch: Batch) -> None:
+        """Catching up: who wants to know more asks the store."""
+        self._log.info(
+            "events stored",
+            extra=fields(
+                repo=batch.repo,
+                sequences=f"{batch.records[0].sequence}..{batch.records[-1].sequence}",
+                count=len(batch.records),
+                journal=batch.journal,
+            ),
+        )
+
+    def _say(self, batch: Batch) -> None:
+        if len(batch.records) > LIVE:
+            self._say_many(batch)
+        else:
+            self._say_each(batch)
+        for record in batch.records:
             if record.held:
                 self.throttle.warning(
                     "held",

@@ -56,6 +56,10 @@ SELECT branch, sequence, sha256 FROM chain_head WHERE journal = :journal;
 -- name: digest
 SELECT sha256 FROM event WHERE journal = :journal AND sequence = :sequence;
 
+-- name: digests
+SELECT sequence, sha256 FROM event
+WHERE journal = :journal AND sequence IN (SELECT value FROM json_each(:sequences));
+
 -- name: parts
 SELECT event FROM event
 WHERE journal = :journal AND branch = :branch AND sequence BETWEEN :first AND :last

@@ -10,8 +10,10 @@ queries.sql.
 
 import math
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
+from dataclasses import fields as dataclass_fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
@@ -124,7 +126,8 @@ class SqliteStore(SqliteReader, Store):
     def accept(self, batch: Batch) -> Accepted:
         """See Store."""
         with self._step(WRITE):
-            new = [record for record in batch.records if not self._known(record)]
+            stored = self._digests(batch)
+            new = [record for record in batch.records if not self._known(record, stored)]
             duplicates = len(batch.records) - len(new)
             position = self._value("position", journal=batch.journal)
             if position != batch.expected:
@@ -134,10 +137,16 @@ class SqliteStore(SqliteReader, Store):
             self._take(batch, new)
             return Accepted(len(new), duplicates)
 
-    def _known(self, record: Incoming) -> bool:
-        stored = self._value("digest", journal=record.journal, sequence=record.sequence)
+    def _digests(self, batch: Batch) -> dict[int, str]:
+        """What the store has of these sequences."""
+        sequences = listed([record.sequence for record in batch.records])
+        rows = self._run("digests", journal=batch.journal, sequences=sequences)
+        return dict(rows.fetchall())
+
+    def _known(self, record: Incoming, digests: Mapping[int, str]) -> bool:
+        stored = digests.get(record.sequence)
         if stored not in {None, record.sha256}:
-            raise Fork(self._file, record.journal, record.sequence, stored, record.sha256)
+            raise Fork(self._file, record.journal, record.sequence, stored or "", record.sha256)
         return stored is not None
 
     def _take(self, batch: Batch, new: Collection[Incoming]) -> None:
@@ -155,13 +164,15 @@ class SqliteStore(SqliteReader, Store):
             self._run("set_origin", journal=batch.journal, origin=batch.origin)
         for sha256, token in batch.certificates.items():
             self._run("add_certificate", sha256=sha256, token=token)
-        for record in new:
-            if self._value("certificate", sha256=record.certificate) is None:
-                reason = f"certificate {record.certificate} is not in the batch"
-                raise StoreError(self._file, reason)
-            self._run("add_event", **asdict(record))
-        for branch, link in batch.heads.items():
-            self._run("link", journal=batch.journal, branch=branch, **asdict(link))
+        for certificate in {record.certificate for record in new}:
+            if self._value("certificate", sha256=certificate) is None:
+                raise StoreError(self._file, f"certificate {certificate} is not in the batch")
+        self._run_many("add_event", map(_columns, new))
+        links = (
+            {"journal": batch.journal, "branch": branch, **asdict(link)}
+            for branch, link in batch.heads.items()
+        )
+        self._run_many("link", links)
         for branch, before in batch.continues.items():
             place = {"before": before.journal, "sequence": before.sequence}
             self._run("continue", journal=batch.journal, branch=branch, **place)
@@ -302,3 +313,12 @@ class SqliteStore(SqliteReader, Store):
                 lane, item = row["lane"], delivery(row)
                 self._end(lane, item, lost(item, now), now)
             return len(rows)
+
+
+_NAMES = [each.name for each in dataclass_fields(Incoming)]
+_values = attrgetter(*_NAMES)
+
+
+def _columns(record: Incoming) -> dict[str, object]:
+    """The row of an event; asdict copies every value, which a long catch-up feels."""
+    return dict(zip(_NAMES, _values(record), strict=True))

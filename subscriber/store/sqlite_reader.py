@@ -3,7 +3,7 @@
 import contextlib
 import json
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,6 +72,9 @@ class SqliteReader(Reader):
 
     def _run(self, name: str, **values: object) -> Cursor:
         return self._db.execute(self._sql[name], values)
+
+    def _run_many(self, name: str, rows: Iterable[dict[str, object]]) -> None:
+        self._db.executemany(self._sql[name], rows)
 
     def _rows(self, name: str, **values: object) -> list[Row]:
         cursor = self._run(name, **values)
@@ -203,7 +206,7 @@ def bounded(limit: int, most: int) -> int:
     return max(0, min(limit, most))
 
 
-def listed(names: Collection[str] | None) -> str | None:
+def listed(names: Collection[str] | Collection[int] | None) -> str | None:
     """A list as a statement takes it."""
     return None if names is None else json.dumps(sorted(names))
 

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import zmq
@@ -138,6 +139,56 @@ def test_an_event_is_on_disk_before_its_ack_is_said() -> None:
         assert ack.positions == {ONE: 1}
         assert ack.credit > 0
         assert len(relay.store.events(0, 10)) == 1
+
+
+def stops(relay: Stage) -> dict[str, str | None]:
+    return {row.journal: row.stopped for row in relay.store.journals()}
+
+
+def test_batches_that_come_at_once_are_stored_and_acked_in_their_order() -> None:
+    journal = Journal(SIGNER)
+    records = [journal.record(f"b{n % 3}") for n in range(40)]
+    with stage() as relay:
+        follow = relay.begin(one(40))
+        for at in range(0, 40, 4):
+            relay.say(batch(records[at : at + 4], SIGNER))
+        acked = [relay.hear(Ack).positions[ONE] for _ in range(10)]
+
+        assert acked == list(range(4, 41, 4))
+        assert [each.record.sequence for each in relay.store.events(0, 100)] == list(range(1, 41))
+        assert relay.session.credit == follow.credit
+
+
+def test_what_was_read_ahead_of_a_bad_event_is_dropped() -> None:
+    journal = Journal(SIGNER)
+    records = [journal.record() for _ in range(9)]
+    bad = replace(records[4], event=records[4].event.replace(b"alice", b"carol"))
+    with stage() as relay:
+        relay.begin(one(9))
+        for some in ([*records[:3]], [records[3], bad, records[5]], records[6:]):
+            relay.say(batch(some, SIGNER))
+        assert relay.hear(Ack).positions == {ONE: 3}
+        again = relay.hear(Follow)
+
+        # It stands right before the bad one, and waits; what was behind it is not stored
+        assert again.positions == {ONE: None}
+        assert [each.record.sequence for each in relay.store.events(0, 10)] == [1, 2, 3, 4]
+        assert (stops(relay)[ONE] or "").startswith("bad-signature at sequence 5")
+        # Asked for again, and told the truth, it goes on there
+        assert relay.hear(Follow).positions == {ONE: 4}
+        relay.say(batch(records[4:], SIGNER))
+        assert relay.hear(Ack).positions == {ONE: 9}
+
+
+def test_events_before_a_goodbye_are_stored_and_acked() -> None:
+    with stage() as relay:
+        relay.begin(one())
+        relay.say(batch([Journal(SIGNER).record()], SIGNER))
+        relay.say(Bye("stopping"))
+
+        assert relay.frames()[1] == b"ACK"
+        assert len(relay.store.events(0, 10)) == 1
+        until(lambda: relay.counters.get("sessions-lost", "bye"), "the goodbye")
 
 
 def test_the_client_says_goodbye_when_it_is_stopped() -> None:

@@ -138,7 +138,7 @@ def test_two_sides_that_behave_agree(steps: list[tuple[str, int]], ending: str |
         link.act(name, number)
         if subscriber.round == relay.round:
             # What is under way to the subscriber is not counted there yet, acks not at the relay.
-            assert relay.credit <= subscriber.credit <= subscriber._granted
+            assert relay.credit <= subscriber.credit <= subscriber.granted
     link.rest()
 
     assert (subscriber.state, subscriber.credit, subscriber.round) == (
@@ -146,7 +146,7 @@ def test_two_sides_that_behave_agree(steps: list[tuple[str, int]], ending: str |
         relay.credit,
         relay.round,
     )
-    assert subscriber.credit + link.subscriber.owed == subscriber._granted
+    assert subscriber.credit + link.subscriber.owed == subscriber.granted
     if ending:
         link.act(ending, 0)
         link.rest()

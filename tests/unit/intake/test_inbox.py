@@ -1,5 +1,6 @@
 """The inbox over real stores: order of effects, positions, stops, parts over several batches."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from hgext_zmqhooks.wire.topics import Pattern
 from hgext_zmqhooks.wire.values import Continued
 from subscriber.accept import Request, accept
 from subscriber.engine.rules import RuleSpec, compile_rule, deliveries
-from subscriber.intake.inbox import Inbox, Tools
+from subscriber.intake.inbox import LIVE, Inbox, Tools
 from subscriber.intake.journals import Alarm, Journals
 from subscriber.store.base import Decision, State, Wanted
 
@@ -652,3 +653,23 @@ def test_the_scope_is_what_is_asked_for_and_what_may_be_read(world: World) -> No
     ]
 
     assert scopes[0] == scopes[1] != scopes[2]
+
+
+def test_live_events_have_a_line_each_and_a_long_batch_has_one_for_all(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "zmqhooks.intake")
+    journal = Journal(SIGNER)
+    world.welcome(info(2 * LIVE + 1))
+
+    world.inbox.take(batch([journal.record() for _ in range(LIVE)], SIGNER))
+    world.inbox.take(batch([journal.record() for _ in range(LIVE + 1)], SIGNER))
+
+    said = [each for each in caplog.records if "stored" in each.message]
+    assert [each.message for each in said] == ["event stored"] * LIVE + ["events stored"]
+    assert said[-1].fields == {
+        "repo": "app",
+        "sequences": f"{LIVE + 1}..{2 * LIVE + 1}",
+        "count": LIVE + 1,
+        "journal": ONE,
+    }

@@ -15,6 +15,7 @@ from hgext_zmqhooks.relay.state import State
 from hgext_zmqhooks.service.life import Throttle
 from hgext_zmqhooks.service.metrics import Counters
 from hgext_zmqhooks.wire import messages
+from hgext_zmqhooks.wire.messages import MAX_RECORDS
 from hgext_zmqhooks.wire.session import (
     Ack,
     Beat,
@@ -194,6 +195,29 @@ def test_a_batch_waits_for_credit_and_goes_out_with_the_ack(place):
     assert not bench.sessions.busy, "it waits"
     (second,) = peer.say(Ack({first.journal: 1}, 150_000 - peer.session.credit))
     assert [record.sequence for record in second.records] == [2]
+    bench.state.close()
+
+
+def test_a_slow_subscriber_is_not_sent_ever_smaller_batches(place):
+    # Given a journal of a few batches, and a credit for little more than one
+    repo = place.repo()
+    repo.commit(*[relaykit.draft(f"b{n}") for n in range(3 * MAX_RECORDS)])
+    bench = Bench(place)
+    peer = bench.peer()
+    peer.follow(credit=200_000)
+
+    # When what came is acked again and again
+    came = []
+    while sum(len(each.records) for each in came) < 3 * MAX_RECORDS:
+        bench.sessions.turn(0.0)
+        for each in (fresh := bench.said()):
+            peer.session.receive(messages.encode(each))
+        came += fresh
+        back = 200_000 - peer.session.credit
+        came += peer.say(Ack({came[-1].journal: came[-1].scanned}, back))
+
+    # Then the batches stay as large as they can be
+    assert [len(each.records) for each in came] == [MAX_RECORDS] * 3
     bench.state.close()
 
 

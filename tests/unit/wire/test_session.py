@@ -96,7 +96,7 @@ def test_the_table_alone_decides(state: State, speaker: Role, message: Message) 
     # Given a session in a state, in a round with credit
     ours, theirs = Session(speaker), Session(R if speaker is S else S)
     for side in (ours, theirs):
-        side.state, side.credit, side._granted = state, 1000, 2000
+        side.state, side.credit, side.granted = state, 1000, 2000
     after = TRANSITIONS.get((state, speaker, type(message)))
 
     # When one side says something
