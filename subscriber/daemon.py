@@ -26,7 +26,7 @@ from hgext_zmqhooks.relay import report
 from hgext_zmqhooks.relay.server import Relay
 from hgext_zmqhooks.relay.settings import RelaySection, RelaySettings
 from hgext_zmqhooks.relay.state import Row
-from hgext_zmqhooks.service import sockets
+from hgext_zmqhooks.service import parsing, sockets
 from hgext_zmqhooks.service.config import convert
 from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError
 from hgext_zmqhooks.service.life import ROOT, Life, Stop, fields, raise_descriptors
@@ -72,7 +72,7 @@ class Credentials:
 def load_credentials(settings: Settings) -> Credentials:
     """Key, roots and name, checked against each other. Raises ServiceError."""
     secret = files.load_secret(settings.key)
-    keyring = files.load_roots(settings.trust)
+    keyring = files.load_roots(settings.trust, parsing.parse)
     try:
         certificate = keyring.peer(secret.certificate or b"", "subscriber", time.time())
     except Refused as error:

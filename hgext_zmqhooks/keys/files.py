@@ -28,6 +28,7 @@ from ..wire.certificates import Certificate
 from ..wire.errors import Refused
 from ..wire.keyfiles import SecretKey
 from ..wire.keyring import Keyring
+from ..wire.reader import Parse, parse
 
 LIMIT = 64 * 1024
 """Bytes. A key file is under 2 KiB; something larger is a wrong path, perhaps a device."""
@@ -75,9 +76,9 @@ def load_secret(path: str | Path, *, key_group: str | None = None) -> SecretKey:
     return _parse(path, data, SecretKey.decode, "zmq-keys makes such files")
 
 
-def load_roots(paths: Iterable[str | Path]) -> Keyring:
+def load_roots(paths: Iterable[str | Path], parse: Parse = parse) -> Keyring:
     """A keyring that trusts the root keys in these PEM files. Raises KeyFileError."""
-    return Keyring([load_public(path) for path in paths])
+    return Keyring([load_public(path) for path in paths], parse)
 
 
 def load_public(path: str | Path) -> bytes:

@@ -23,7 +23,7 @@ from typing import Any
 
 from . import topics
 from .errors import Refused
-from .reader import Reader, parse
+from .reader import Parse, Reader, parse
 from .values import (
     BASELINE,
     LISTS,
@@ -164,7 +164,7 @@ def _head(draft: Draft, place: Place) -> dict[str, object]:
     return data
 
 
-def decode(data: bytes) -> Event:
+def decode(data: bytes, parse: Parse = parse) -> Event:
     """The typed value of an event's bytes; Refused "malformed-event" if it has not the form."""
     if len(data) > MAX_LENGTH:
         raise Refused("malformed-event", f"{len(data)} bytes, at most {MAX_LENGTH}")
@@ -183,15 +183,15 @@ def decode(data: bytes) -> Event:
 
 def _check_envelope(envelope: Reader, event: Event) -> None:
     """The envelope repeats the data for CloudEvents tools: both must say the same."""
-    expected = {
-        "specversion": "1.0",
-        "source": event.source,
-        "subject": event.branch,
-        "id": event.id,
-        "datacontenttype": "application/json",
-        "sequence": f"{event.sequence:020d}",
-    }
-    for key, value in expected.items():
+    expected = (
+        ("specversion", "1.0"),
+        ("source", event.source),
+        ("subject", event.branch),
+        ("id", event.id),
+        ("datacontenttype", "application/json"),
+        ("sequence", f"{event.sequence:020d}"),
+    )
+    for key, value in expected:
         if envelope.get(key) != value:
             raise envelope.refuse(key, f"{value!r}, as the data says")
 

@@ -11,6 +11,7 @@ from . import envelope, events
 from .certificates import Certificate, decode, split_token
 from .errors import Refused
 from .keyfiles import thumbprint
+from .reader import Parse, parse
 from .topics import matches_any
 from .values import Event
 
@@ -36,9 +37,13 @@ class Authentic:
 
 
 class Keyring:
-    """The roots that this process trusts, each a 32-byte Ed25519 public key."""
+    """The roots that this process trusts, each a 32-byte Ed25519 public key.
 
-    def __init__(self, roots: Iterable[bytes]) -> None:
+    `parse` reads the JSON of events, exactly as reader.parse does.
+    """
+
+    def __init__(self, roots: Iterable[bytes], parse: Parse = parse) -> None:
+        self._parse = parse
         self._roots = {thumbprint(root): root for root in roots}
         self._checked: dict[bytes, Certificate] = {}
 
@@ -109,7 +114,7 @@ class Keyring:
             signed = envelope.verified(envelope.pae(event), signature, certificate.public)
         if not signed:
             raise Refused("bad-signature", "the signature does not fit the event's bytes")
-        value = events.decode(event)
+        value = events.decode(event, self._parse)
         topic = value.topic
         if "publisher" not in certificate.roles or not matches_any(certificate.publish, topic):
             raise Refused("not-allowed", f"{certificate.sub!r} may not publish {topic!r}")

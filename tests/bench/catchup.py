@@ -41,7 +41,7 @@ from hgext_zmqhooks.keys import files
 from hgext_zmqhooks.wire import certificates, envelope
 from hgext_zmqhooks.wire.events import encode_item
 from hgext_zmqhooks.wire.keyfiles import SecretKey
-from hgext_zmqhooks.wire.values import Changeset, Draft, Heads, Pusher, Transaction
+from hgext_zmqhooks.wire.values import Draft, Heads, PhaseMove, Pusher, Transaction
 from subscriber.intake.verify import THREADS
 
 EVENTS = 1_000_000
@@ -70,26 +70,17 @@ class Signer:
 
 
 def drafts(count: int) -> Iterator[Draft]:
-    """One push of one changeset after another, in turn to each branch."""
+    """One changeset after another becomes public, in turn on each branch."""
     for number in range(1, count + 1):
-        node, parent = f"{number:040x}", f"{max(0, number - BRANCHES):040x}"
-        moment = BEGIN + timedelta(seconds=number)
-        changeset = Changeset(
-            node=node,
-            parents=(parent,),
-            user="Alice <alice@example.com>",
-            date=moment.isoformat(),
-            description=f"change {number}",
-            phase="draft",
-            files=("src/a.py",),
-        )
+        node, moment = f"{number:040x}", BEGIN + timedelta(seconds=number)
+        move = PhaseMove(node, "draft", "public")
         yield Draft(
             branch=f"b{number % BRANCHES}",
             time=moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             transaction=Transaction(f"t{number}", "serve", "serve"),
             heads=Heads(tip=node, count=1),
             pusher=Pusher("alice", "ssh", "192.0.2.7"),
-            lists={"changesets": [encode_item(changeset)]},
+            lists={"phases": [encode_item(move)]},
         )
 
 

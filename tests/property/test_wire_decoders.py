@@ -9,7 +9,8 @@ import wirestrategies as draw
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hgext_zmqhooks.wire import certificates, envelope, events, keyfiles, messages, topics
+from hgext_zmqhooks.service import parsing
+from hgext_zmqhooks.wire import certificates, envelope, events, keyfiles, messages, reader, topics
 from hgext_zmqhooks.wire.envelope import Message
 from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.keyfiles import SecretKey
@@ -202,3 +203,33 @@ def test_no_two_texts_stand_for_the_same_bytes(text: str) -> None:
         except ValueError:
             continue
         assert encode(raw) == text
+
+
+def parsed_or_not(parse: Callable[[bytes], object], data: bytes) -> str:
+    """What a reader makes of it, so that 1, 1.0 and True differ; "no" where it refuses."""
+    try:
+        return repr(parse(data))
+    except ValueError:
+        return "no"
+
+
+@soon
+@given(
+    st.binary(max_size=200)
+    | draw.damaged(draw.events().map(events.encode))
+    | draw.json_values.map(dumped)
+    | draw.json_values.map(events.dumps)
+)
+@example(b'{"a":1,"a":1}')
+@example(b'[{"a":{"b":1,"b":1}}]')
+@example(b'"\\ud800"')
+@example(b'"\\ud83d\\ude00"')
+@example(b"NaN")
+@example(b"[1.0,1e5,-0,-0.0,1E400]")
+@example(b"1" * 5000)
+@example(b"[" * 100_000)
+@example(b"\xef\xbb\xbf1")
+@example(b'{"a": 1}')
+def test_the_reader_of_the_daemons_is_the_reader_of_the_wire(data: bytes) -> None:
+    """Faster, and for all bytes the same value or no value."""
+    assert parsed_or_not(parsing.parse, data) == parsed_or_not(reader.parse, data)

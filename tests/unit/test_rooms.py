@@ -84,6 +84,7 @@ FOREIGN: dict[str, set[str]] = {
         f"{HG}.service.config",
         f"{HG}.relay.settings",
         f"{HG}.relay.reading",
+        f"{HG}.service.parsing",
         "subscriber.settings",
     },
 }
