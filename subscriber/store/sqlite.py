@@ -145,9 +145,11 @@ class SqliteStore(SqliteReader, Store):
 
     def _known(self, record: Incoming, digests: Mapping[int, str]) -> bool:
         stored = digests.get(record.sequence)
-        if stored not in {None, record.sha256}:
-            raise Fork(self._file, record.journal, record.sequence, stored or "", record.sha256)
-        return stored is not None
+        if stored is None:
+            return False
+        if stored != record.sha256:
+            raise Fork(self._file, record.journal, record.sequence, stored, record.sha256)
+        return True
 
     def _take(self, batch: Batch, new: Collection[Incoming]) -> None:
         seen = min((record.received for record in batch.records), default=0.0)
