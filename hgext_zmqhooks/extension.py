@@ -148,10 +148,7 @@ class Attached:
         """Check everything that may forbid writing; abort before anything changes."""
         recorder = self.recorder
         with configured(), self.sound():
-            opened = recorder.open(repo, desc, texts(repo.ui))
-        for text in recorder.warnings(repo, opened, unknown(repo.ui)):
-            repo.ui.warn(b"zmqhooks: %s\n" % compat.message(text))
-        return opened
+            return recorder.open(repo, desc, texts(repo.ui))
 
     def join(self, repo, tr, opened):
         """Tie the recorder to a transaction that has just begun."""
@@ -164,6 +161,9 @@ class Attached:
             raise
 
         def append(inner):
+            # Said here, since a web server drops what is said before it reads the bundle.
+            for text in recorder.warnings(held(), opened, unknown(held().ui)):
+                held().ui.warn(b"zmqhooks: %s\n" % compat.message(text))
             with self.sound():
                 recorder.finalize(held(), inner, opened)
 
