@@ -1,4 +1,4 @@
-# ruff: noqa: PTH110
+# ruff: noqa: PTH110, PTH116
 # Mercurial's paths are bytes, which pathlib has not.
 """`hg events --check`: how this repository publishes, and what is wrong with that.
 
@@ -8,6 +8,7 @@ what to do.
 
 import os
 import platform
+import stat
 import sys
 from typing import Any
 
@@ -32,14 +33,11 @@ def check(ui: Any, repo: Any, head: Any) -> int:
     name = extension.repository_name(repo.ui, repo)
     if name is None:
         lines.append(("repository", "left alone"))
-        problems.append(
-            "it publishes nothing: it is outside zmqhooks.root and has no zmqhooks.repo,"
-            " or zmqhooks.enabled is off"
-        )
+        problems.append(f"it publishes nothing: {extension.why_left_alone(repo.ui, repo)}")
     else:
         lines.append(("repository", name))
         lines += _publishing(repo, name, problems)
-    lines.append(_journal(head))
+        lines.append(_journal(head))
     problems += _damage(repo)
     problems += extension.unknown(repo.ui)
     for what, how in lines:
@@ -80,12 +78,17 @@ def _trust(ui: Any, repo: Any, problems: list[str]) -> Line:
 def _publishing(repo: Any, name: str, problems: list[str]) -> list[Line]:
     """Key, certificate and relay."""
     settings, signer = compat.eager("settings"), compat.eager("signer")
+    texts = extension.texts(repo.ui)
+    unfit = settings.problems(texts)
+    problems += [f"{each} ({extension.advice(repo.ui, each)})" for each in unfit]
+    if any(each.key == "key" for each in unfit):
+        return []
+    config = settings.parse(texts | dict.fromkeys(each.key for each in unfit))
     try:
-        config = settings.parse(extension.texts(repo.ui))
         key = signer.load(config, name)
         curve = signer.curve(config, key.secret)
     except settings.SettingError as problem:
-        problems.append(f"{problem} ({problem.hint})")
+        problems.append(f"{problem} ({extension.advice(repo.ui, problem)})")
         return []
     late = key.warning(signer.now())
     if late:
@@ -118,6 +121,8 @@ def unheard(path: str) -> tuple[str, str]:
     """Why nobody listens at the socket `path`, and what to do: no daemon, or none for this user."""
     closed = compat.eager("service.access").obstacle(path, os.W_OK)
     if closed is None:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return "it is no socket", _START
         return "nobody listens any more", _START
     return f"nobody listens: {closed}", _REACH if " may not be " in closed else _START
 
@@ -139,10 +144,10 @@ def _damage(repo: Any) -> list[str]:
         if found is not None and (_busy(repo) or journal.head(files) != head):
             found = journal.torn(files, head, tail=False)  # somebody wrote meanwhile
     except (OSError, journal.JournalError) as problem:
-        return [f"the event journal cannot be read: {problem}"]
+        return [f"{extension.EVENTS} cannot be read: {problem}"]
     if found is None:
         return []
-    return [f"the event journal is damaged: {found} ({os.fsdecode(extension.REPAIR)})"]
+    return [f"{extension.EVENTS} is damaged: {found} ({os.fsdecode(extension.REPAIR)})"]
 
 
 def _busy(repo: Any) -> bool:

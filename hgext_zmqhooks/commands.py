@@ -135,7 +135,7 @@ def _prune(ui, repo, _opts):
 def _subscribers(ui, repo, opts):
     delivery = compat.eager("delivery")
     extension.link_of(repo)
-    with extension.configured():
+    with extension.configured(ui):
         way = delivery.way(extension.texts(repo.ui))
     return delivery.show(ui, way, _head(repo), _bytes_opts(opts))
 
@@ -226,7 +226,7 @@ def _newest(repo):
                 yield wire.decode(form.read_signed(record).event)
     except (form.JournalError, ValueError) as problem:
         raise error.Abort(
-            compat.message(f"the event journal is damaged: {problem}"),
+            compat.message(f"{extension.EVENTS} is damaged: {problem}"),
             hint=extension.REPAIR,
         ) from problem
 

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH119,PTH120
+# ruff: noqa: PTH112,PTH119,PTH120
 # Mercurial's paths are bytes, which pathlib has not.
 """The extension inside Mercurial: where it takes hold of a repository, and what it hands on.
 
@@ -93,6 +93,7 @@ def unknown(ui):
     return compat.eager("settings").unknown(names)
 
 
+EVENTS = "the event journal .hg/store/zmqhooks-events"
 REPAIR = (
     b"`hg events --repair` sets what stands behind the damage aside; then writing goes on, and the"
     b" next transaction tells again which changesets are there"
@@ -101,14 +102,45 @@ REPAIR = (
 
 
 @contextlib.contextmanager
-def configured():
+def configured(ui):
     """What cannot be used of the section [zmqhooks] ends the command, with its hint."""
     settings = compat.eager("settings")
     try:
         yield
     except settings.SettingError as problem:
-        message, hint = compat.message(str(problem)), compat.message(problem.hint)
+        message, hint = compat.message(str(problem)), compat.message(advice(ui, problem))
         raise error.ConfigError(message, hint=hint) from problem
+
+
+def advice(ui, problem):
+    """What to do about a setting, and where it stands."""
+    place = source(ui, problem.key)
+    return f"{problem.hint}; it stands in {place}" if place else problem.hint
+
+
+def source(ui, name):
+    """File and line of a setting, empty if it stands in none."""
+    place = os.fsdecode(ui.configsource(b"zmqhooks", name.encode()))
+    return place if place.startswith("/") else ""
+
+
+def why_left_alone(ui, repo):
+    """Why a repository has no name, and so publishes nothing, in words."""
+    if not ui.configbool(b"zmqhooks", b"enabled"):
+        return f"zmqhooks.enabled is off{_where(ui, 'enabled')}"
+    root = ui.configpath(b"zmqhooks", b"root")
+    if not root:
+        return "neither zmqhooks.root nor zmqhooks.repo is set: set root = FOLDER in the hgrc"
+    shown = f"zmqhooks.root = {os.fsdecode(root)}{_where(ui, 'root')}"
+    if not os.path.isdir(root):
+        return f"{shown} is no folder, and zmqhooks.repo is not set"
+    place = os.fsdecode(os.path.realpath(os.path.dirname(repo.sharedpath)))
+    return f"{place} is outside {shown}, and zmqhooks.repo is not set"
+
+
+def _where(ui, name):
+    place = source(ui, name)
+    return f" ({place})" if place else ""
 
 
 class Attached:
@@ -141,13 +173,13 @@ class Attached:
             hint = b"a newer zmqhooks wrote it: install that one for the Python that runs hg"
             raise error.Abort(compat.message(text), hint=hint) from problem
         except compat.eager("journal.format").JournalError as problem:
-            text = f"the event journal of {self.name} is damaged: {problem}"
+            text = f"{EVENTS} of {self.name} is damaged: {problem}"
             raise error.Abort(compat.message(text), hint=REPAIR) from problem
 
     def begin(self, repo, desc):
         """Check everything that may forbid writing; abort before anything changes."""
         recorder = self.recorder
-        with configured(), self.sound():
+        with configured(repo.ui), self.sound():
             return recorder.open(repo, desc, texts(repo.ui))
 
     def join(self, repo, tr, opened):
@@ -221,7 +253,7 @@ class Attached:
 
     def signer(self, repo):
         """The key that events are signed with now."""
-        with configured():
+        with configured(repo.ui):
             config = compat.eager("settings").parse(texts(repo.ui))
             return compat.eager("signer").load(config, self.name)
 
@@ -317,7 +349,7 @@ def link_of(repo):
 
 def prune_journal(repo):
     """Drop old events; what was done, for the user."""
-    with configured():
+    with configured(repo.ui):
         done = link_of(repo).prune(repo)
     if not done.events:
         return "nothing to drop\n"

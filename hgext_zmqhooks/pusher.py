@@ -18,7 +18,7 @@ def identify(environ: Environ, *, stdio: bool) -> Pusher:
     """Who is at the other end.
 
     http: REMOTE_USER as the web server authenticated it. ssh: HG_USER, which `authorized_keys` may
-    set for shared accounts, else LOGNAME. local: the owner of this process.
+    set for shared accounts, else LOGNAME, else as local: the owner of this process.
 
     >>> identify({b"LOGNAME": b"hg", b"HG_USER": b"alice", b"SSH_CONNECTION": b"192.0.2.7 1 2 3"},
     ...          stdio=True)
@@ -29,7 +29,7 @@ def identify(environ: Environ, *, stdio: bool) -> Pusher:
     if stdio:
         connection = _first(environ, b"SSH_CONNECTION", b"SSH_CLIENT")
         address = connection.split()[0] if connection else None
-        return Pusher(_first(environ, b"HG_USER", b"LOGNAME"), "ssh", address)
+        return Pusher(_first(environ, b"HG_USER", b"LOGNAME") or _login(), "ssh", address)
     return Pusher(_login(), "local")
 
 

@@ -33,6 +33,7 @@ class SettingError(Exception):
     def __init__(self, key: str, value: str | None, reason: str, hint: str) -> None:
         shown = f"zmqhooks.{key}: " + (f"'{value}': " if value else "")
         super().__init__(shown + reason)
+        self.key = key
         self.hint = hint
 
 
@@ -75,23 +76,46 @@ def parse(values: Mapping[str, str | None]) -> Settings:
     >>> parse({"key": "/k", "relay": "ipc:///run/r", "live-timeout": "250", "keep": "90d"}).keep
     Keep(seconds=7776000.0, size=None)
     """
+    return Settings(
+        key=_key(values),
+        key_group=values.get("key-group") or None,
+        relay=_relay(values),
+        relay_certificate=values.get("relay-certificate") or None,
+        live_timeout=_milliseconds(values),
+        keep=check_keep(values.get("keep") or "90d"),
+    )
+
+
+def problems(values: Mapping[str, str | None]) -> list[SettingError]:
+    """All that cannot be used in these texts; `parse` raises the first."""
+    found: list[SettingError] = []
+    for check in (
+        _key,
+        _relay,
+        _milliseconds,
+        lambda these: check_keep(these.get("keep") or "all"),
+    ):
+        try:
+            check(values)
+        except SettingError as problem:
+            found.append(problem)
+    return found
+
+
+def _key(values: Mapping[str, str | None]) -> str:
     key = values.get("key")
     if not key:
         hint = "make keys with `zmq-keys quickstart DIR` and set key = DIR/publisher.key"
         raise SettingError("key", None, "no signing key is set", hint)
+    return key
+
+
+def _relay(values: Mapping[str, str | None]) -> str:
     relay = check_relay(values.get("relay") or "")
-    certificate = values.get("relay-certificate") or None
-    if relay.startswith("tcp:") and certificate is None:
+    if relay.startswith("tcp:") and not values.get("relay-certificate"):
         hint = "set relay-certificate to the relay's N.cert, or use an ipc address"
         raise SettingError("relay", relay, "a tcp relay needs relay-certificate", hint)
-    return Settings(
-        key=key,
-        key_group=values.get("key-group") or None,
-        relay=relay,
-        relay_certificate=certificate,
-        live_timeout=_milliseconds(values.get("live-timeout") or "250"),
-        keep=check_keep(values.get("keep") or "90d"),
-    )
+    return relay
 
 
 def check_relay(text: str) -> str:
@@ -113,7 +137,8 @@ def check_relay(text: str) -> str:
     return text
 
 
-def _milliseconds(text: str) -> float:
+def _milliseconds(values: Mapping[str, str | None]) -> float:
+    text = values.get("live-timeout") or "250"
     if not re.fullmatch(r"\d{1,5}", text.strip()):
         hint = "write whole milliseconds such as 250; 0: no live copy"
         raise SettingError("live-timeout", text, "not a number from 0 to 99999", hint)

@@ -24,10 +24,10 @@ A torn tail, as a power failure may leave it.
   $ hg events --check > /dev/null
   $ printf 'half a record' >> .hg/store/zmqhooks-events
   $ hg events --check > /dev/null
-  problem: the event journal is damaged: torn record at byte *: * (`hg events --repair` sets what stands behind the damage aside; then writing goes on, and the next transaction tells again which changesets are there) (glob)
+  problem: the event journal .hg/store/zmqhooks-events is damaged: torn record at byte *: * (`hg events --repair` sets what stands behind the damage aside; then writing goes on, and the next transaction tells again which changesets are there) (glob)
   [1]
   $ commit c
-  abort: the event journal of app is damaged: torn record at byte *: * (glob)
+  abort: the event journal .hg/store/zmqhooks-events of app is damaged: torn record at byte *: * (glob)
   (`hg events --repair` sets what stands behind the damage aside; then writing goes on, and the next transaction tells again which changesets are there)
   [255]
   $ hg events --repair
@@ -52,12 +52,12 @@ A changed byte at the beginning, found where the whole file must be read.
   $ commit d
   transaction abort!
   rollback completed
-  abort: the event journal of app is damaged: torn record at byte 0: wrong checksum
+  abort: the event journal .hg/store/zmqhooks-events of app is damaged: torn record at byte 0: wrong checksum
   (`hg events --repair` sets what stands behind the damage aside; then writing goes on, and the next transaction tells again which changesets are there)
   [255]
   $ hg commit -Aqm d --config extensions.hgext_zmqhooks=! --config extensions.hgext_zmqhooks:required=no
   $ hg strip -q --no-backup tip
-  abort: the event journal of app is damaged: torn record at byte 0: wrong checksum
+  abort: the event journal .hg/store/zmqhooks-events of app is damaged: torn record at byte 0: wrong checksum
   (`hg events --repair` sets what stands behind the damage aside; then writing goes on, and the next transaction tells again which changesets are there)
   [255]
   $ hg events --repair
@@ -104,7 +104,7 @@ A head of a newer version is no damage.
 
   $ echo '{"version": 99}' > .hg/store/zmqhooks-head
   $ hg events --check > /dev/null
-  problem: the event journal cannot be read: the head has version 99, known is 1
+  problem: the event journal .hg/store/zmqhooks-events cannot be read: the head has version 99, known is 1
   [1]
   $ commit f
   abort: the event journal of app cannot be written: the head has version 99, known is 1

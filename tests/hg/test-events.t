@@ -55,8 +55,7 @@ An empty journal is no problem, and a repository that publishes nothing says so.
   library: * (glob)
   hgrc: * (glob)
   repository:  left alone
-  journal:     none yet: the first transaction begins it
-  problem: it publishes nothing: it is outside zmqhooks.root and has no zmqhooks.repo, or zmqhooks.enabled is off
+  problem: it publishes nothing: $TESTTMP/elsewhere is outside zmqhooks.root = $TESTTMP/srv ($HGRCPATH:*), and zmqhooks.repo is not set (glob)
   [1]
 
 --check tells how this host is set up.

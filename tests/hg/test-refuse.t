@@ -130,14 +130,14 @@ A damaged journal is reported, never served, and nothing is written behind it.
   checked 2 events in 1 journal: 1 problem found
   [1]
   $ hg events -l 1
-  abort: the event journal is damaged: torn record at byte *: wrong checksum (glob)
+  abort: the event journal .hg/store/zmqhooks-events is damaged: torn record at byte *: wrong checksum (glob)
   (`hg events --repair` sets what stands behind the damage aside; then writing goes on, and the next transaction tells again which changesets are there)
   [255]
   $ cp $TESTTMP/saved .hg/store/zmqhooks-events
   $ printf x >> .hg/store/zmqhooks-events
   $ echo d >> a
   $ with
-  abort: the event journal of app is damaged: torn record at byte *: 1 bytes where a record begins (glob)
+  abort: the event journal .hg/store/zmqhooks-events of app is damaged: torn record at byte *: 1 bytes where a record begins (glob)
   (`hg events --repair` sets what stands behind the damage aside; then writing goes on, and the next transaction tells again which changesets are there)
   [255]
   $ hg events -l 1 -T '{sequence}\n'
@@ -163,3 +163,18 @@ A name that no event can hold is refused before anything is committed.
   $ with
   $ hg events --verify
   checked 5 events in 1 journal: no problems found
+
+--check names all that cannot be used, with the place where it stands, and looks at the rest.
+
+  $ cat >> .hg/hgrc <<EOF
+  > [zmqhooks]
+  > keep = 90
+  > live-timeout = soon
+  > EOF
+  $ hg events --check 2>&1 | grep problem
+  problem: zmqhooks.key: no signing key is set (make keys with `zmq-keys quickstart DIR` and set key = DIR/publisher.key)
+  problem: zmqhooks.live-timeout: 'soon': not a number from 0 to 99999 (write whole milliseconds such as 250; 0: no live copy; it stands in $TESTTMP/srv/app/.hg/hgrc:3)
+  problem: zmqhooks.keep: '90': neither an age nor a size (write an age such as 90d, a size such as 500M, or all; it stands in $TESTTMP/srv/app/.hg/hgrc:2)
+  $ hg events --check --config zmqhooks.enabled=no 2>&1 | grep -E 'problem|left'
+  repository:  left alone
+  problem: it publishes nothing: zmqhooks.enabled is off

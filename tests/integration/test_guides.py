@@ -112,7 +112,7 @@ def test_a_damaged_journal_is_set_aside(machine: Machine) -> None:
 
     said = push_again(machine)
     assert "refused" in said
-    assert "the event journal of team/app is damaged" in said
+    assert "zmqhooks-events of team/app is damaged" in said
 
     machine.run(f"cd {repository(machine)}; hg events --verify || hg events --repair")
     assert push_again(machine) == ""

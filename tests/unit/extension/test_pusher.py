@@ -20,7 +20,8 @@ def test_ssh() -> None:
     environ = {b"LOGNAME": b"hg", b"SSH_CLIENT": b"2001:db8::1 5 22"}
     assert identify(environ, stdio=True) == Pusher("hg", "ssh", "2001:db8::1")
     assert identify({**environ, b"HG_USER": b"al\xff"}, stdio=True).user == "al\ufffd"
-    assert identify({}, stdio=True) == Pusher(None, "ssh", None)
+    owner = identify({}, stdio=False).user
+    assert identify({}, stdio=True) == Pusher(owner, "ssh", None)
 
 
 def test_local_is_the_owner_of_the_process() -> None:
