@@ -96,6 +96,7 @@ def status(given: settings.RelaySettings, *, as_json: bool) -> int:
     if as_json:
         return _print_json(rows)
     head = ["subscriber", "repository", "position", "head", "lag", "seconds", "last heard"]
+    head.append("last error")
     for line in aligned([head, *(_cells(row, time.time()) for row in rows)]):
         _print(line)
     return EXIT.OK
@@ -105,7 +106,8 @@ def _cells(row: Lag, now: float) -> list[str]:
     head, lag = ("?" if value is None else str(value) for value in (row.head, row.lag))
     seconds = "?" if row.seconds is None else f"{row.seconds:.0f}"
     heard = f"{row.silence(now):.0f} s ago"
-    return [row.subscriber, row.repo, str(row.position), head, lag, seconds, heard]
+    error = f"{row.failed} {row.error}" if row.failed else "-"
+    return [row.subscriber, row.repo, str(row.position), head, lag, seconds, heard, error]
 
 
 def check(given: settings.RelaySettings, *, as_json: bool) -> int:

@@ -28,6 +28,7 @@ class Lag:
 
     `seconds`: age of the oldest of them. Both, and `head`, are None where the journal is not
     there or not readable. `seen`: when the subscriber last said something, RFC 3339 in UTC.
+    `failed`: when a session last ended without a goodbye, None if none did, and `error`: why.
     """
 
     subscriber: str
@@ -38,6 +39,8 @@ class Lag:
     lag: int | None
     seconds: float | None
     seen: str
+    failed: str | None = None
+    error: str = ""
 
     def silence(self, now: float) -> float:
         """Seconds since the subscriber last said something; `now` is in unix seconds."""
@@ -81,6 +84,8 @@ def lags(rows: Iterator[Row], patterns: tuple[str, ...], now: float) -> Iterator
             lag=None if head is None else max(0, head - row.sequence),
             seconds=_age(*known, row.sequence, now) if known else None,
             seen=_moment(row.seen),
+            failed=None if row.failed is None else _moment(row.failed),
+            error=row.error,
         )
 
 

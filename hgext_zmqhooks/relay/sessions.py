@@ -85,6 +85,7 @@ class Sessions:
         self._counters = counters
         self._throttle = throttle
         self._peers: dict[Address, Peer] = {}
+        self._now = 0.0
         self._log = logging.getLogger(f"{ROOT}.relay")
 
     def __len__(self) -> int:
@@ -113,6 +114,7 @@ class Sessions:
         self, address: Address, origin: Origin, frames: list[bytes], now: float, tick: float
     ) -> None:
         """A message from a connection; whatever is wrong with it ends that session only."""
+        self._now = now
         peer = self._peers.get(address)
         if peer is not None and peer.origin != origin:
             self._refused(address, origin, Refused("not-allowed", "another key on this connection"))
@@ -123,7 +125,7 @@ class Sessions:
             peer.heard = tick
         except Refused as refused:
             self._refused(address, origin, refused, peer.name)
-            self._forget(peer, refused.kind)
+            self._fail(peer, f"{refused.kind}: {refused.detail}")
 
     def knows(self, address: Address) -> bool:
         """Whether this connection has a session."""
@@ -138,7 +140,7 @@ class Sessions:
             self._throttle.warning("session-too-much", "messages of a stranger dropped")
             return
         self._refused(address, peer.origin, refused, peer.name)
-        self._forget(peer, refused.kind)
+        self._fail(peer, refused.detail)
 
     def _handle(self, peer: Peer, message: Message, now: float, tick: float) -> None:
         match message:
@@ -344,11 +346,11 @@ class Sessions:
         while peer.unsent:
             sent = self._post(peer.address, peer.unsent[0])
             if sent is Sent.GONE:
-                self._forget(peer, "connection lost")
+                self._fail(peer, "connection lost")
                 return
             if sent is Sent.LATER:
                 if len(peer.unsent) > MAX_UNSENT:
-                    self._forget(peer, "it does not read")
+                    self._fail(peer, "it does not read")
                 return
             peer.unsent.popleft()
 
@@ -356,12 +358,15 @@ class Sessions:
 
     def beat(self, now: float, tick: float) -> None:
         """End sessions that are silent or whose certificate ended; tell the others of heads."""
+        self._now = now
         for peer in list(self._peers.values()):
             if tick - peer.heard > SILENCE_SECONDS:
-                self._end(peer, Bye("silence"), "silence")
+                self._say(peer, Bye("silence"))
+                self._fail(peer, f"silent for {SILENCE_SECONDS:.0f} s")
             elif peer.certificate is not None and now >= peer.certificate.exp:
                 detail = f"the certificate of {peer.name!r} is expired"
-                self._end(peer, SessionRefused("expired", detail), "certificate expired")
+                self._say(peer, SessionRefused("expired", detail))
+                self._fail(peer, detail)
             elif tick - peer.beaten >= BEAT_SECONDS and not peer.unsent:
                 peer.beaten = tick
                 self._say(peer, Beat(self._moved(peer)))
@@ -374,14 +379,17 @@ class Sessions:
                 moved.append(info)
         return tuple(moved)
 
-    def _end(self, peer: Peer, last: Message, reason: str) -> None:
-        self._say(peer, last)
-        self._forget(peer, reason)
-
     def close(self) -> None:
         """Say goodbye to all."""
         for peer in list(self._peers.values()):
-            self._end(peer, Bye("stopping"), "stopping")
+            self._say(peer, Bye("stopping"))
+            self._forget(peer, "stopping")
+
+    def _fail(self, peer: Peer, reason: str) -> None:
+        """A session ends that should not; `zmq-relay status` shows the last such end."""
+        if self._peers.get(peer.address) is peer:
+            self._state.failed(peer.name, self._now, reason[:200])
+        self._forget(peer, reason)
 
     def _forget(self, peer: Peer, reason: str) -> None:
         if self._peers.get(peer.address) is peer:

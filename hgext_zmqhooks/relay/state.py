@@ -21,7 +21,10 @@ FLUSH_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How far a subscriber is in one journal, as `status` reads it."""
+    """How far a subscriber is in one journal, as `status` reads it.
+
+    `failed`: when its last session ended without a goodbye (unix seconds), and `error`: why.
+    """
 
     name: str
     store: str
@@ -29,6 +32,8 @@ class Row:
     journal: str
     repo: str
     sequence: int
+    failed: float | None = None
+    error: str = ""
 
 
 class State:
@@ -59,6 +64,7 @@ class State:
         # What is not written yet.
         self._seen: dict[str, float] = {}
         self._positions: dict[tuple[str, str], tuple[str, int]] = {}
+        self._failed: dict[str, tuple[float, str]] = {}
 
     def _open(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -86,6 +92,10 @@ class State:
         """The subscriber said something."""
         self._heard[name] = self._seen[name] = now
 
+    def failed(self, name: str, now: float, error: str) -> None:
+        """A session of the subscriber ended without a goodbye."""
+        self._failed[name] = now, error
+
     def position(self, name: str, journal: str, repo: str, sequence: int) -> None:
         """The subscriber has stored everything up to `sequence`."""
         self._positions[(name, journal)] = (repo, sequence)
@@ -101,7 +111,7 @@ class State:
 
     def flush(self) -> None:
         """Write what changed, in one transaction. Raises ServiceError."""
-        if not self._seen and not self._positions:
+        if not self._seen and not self._positions and not self._failed:
             return
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -116,6 +126,10 @@ class State:
                 " DO UPDATE SET repo = excluded.repo, sequence = excluded.sequence",
                 [(*key, *value) for key, value in self._positions.items()],
             )
+            self._db.executemany(
+                "UPDATE subscriber SET failed = ?, error = ? WHERE name = ?",
+                [(*value, name) for name, value in self._failed.items()],
+            )
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
@@ -123,6 +137,7 @@ class State:
             raise _unusable(self._path, error) from None
         self._seen.clear()
         self._positions.clear()
+        self._failed.clear()
 
     def close(self) -> None:
         """Write what is left and close the file."""
@@ -147,7 +162,7 @@ def read(path: Path) -> Iterator[Row]:
         with closing(sqlite3.connect(address, uri=True)) as db:
             db.execute("PRAGMA busy_timeout = 5000")
             rows = db.execute(
-                "SELECT s.name, s.store, s.seen, p.journal, p.repo, p.sequence"
+                "SELECT s.name, s.store, s.seen, p.journal, p.repo, p.sequence, s.failed, s.error"
                 " FROM subscriber AS s JOIN position AS p USING (name)"
                 " ORDER BY s.name, p.repo, p.journal"
             ).fetchall()

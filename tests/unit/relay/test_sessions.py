@@ -7,6 +7,7 @@ import pytest
 import relaykit
 
 from hgext_zmqhooks.relay import sessions as module
+from hgext_zmqhooks.relay import state
 from hgext_zmqhooks.relay.catalog import scan
 from hgext_zmqhooks.relay.peers import Address, Origin, Sent
 from hgext_zmqhooks.relay.sessions import Sessions
@@ -41,7 +42,8 @@ class Bench:
         throttle = Throttle(logging.getLogger("zmqhooks.relay"))
         self.shelf = Shelf(self.counters, throttle)
         self.look(0)
-        self.state = State(place.folder / "relay.db")
+        self.file = place.folder / "relay.db"
+        self.state = State(self.file)
         self.answer = Sent.YES
         self.sent = []
         self.sessions = Sessions(
@@ -118,6 +120,10 @@ def test_a_silent_peer_is_told_goodbye_after_fifteen_seconds(bench):
     bench.sessions.beat(NOW, 15.1)
     assert bench.said() == [Bye("silence")]
     assert len(bench.sessions) == 0
+    # and an operator finds out why there is none
+    bench.state.flush()
+    (row,) = state.read(bench.file)
+    assert (row.failed, row.error) == (NOW, "silent for 15 s")
 
 
 def test_a_beat_keeps_a_session_alive(bench):

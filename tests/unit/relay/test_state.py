@@ -24,6 +24,11 @@ def test_what_was_flushed_is_read_by_others_and_after_a_restart(tmp_path):
     assert (row.name, row.store, row.seen, row.repo, row.sequence) == (
         "ci", "store-1", 105.0, "team/app", 4,
     )  # fmt: skip
+    assert (row.failed, row.error) == (None, "")
+    mine.failed("ci", 106.0, "connection lost")
+    mine.flush()
+    (row,) = state.read(path)
+    assert (row.seen, row.failed, row.error) == (105.0, 106.0, "connection lost")
     mine.close()
     again = State(path)
     assert again.store_of("ci") == "store-1"
