@@ -196,7 +196,7 @@ class Attached:
             # Said here, since a web server drops what is said before it reads the bundle.
             for text in recorder.warnings(held(), opened, unknown(held().ui)):
                 held().ui.warn(b"zmqhooks: %s\n" % compat.message(text))
-            with self.sound():
+            with configured(held().ui), self.sound():
                 recorder.finalize(held(), inner, opened)
 
         def close(_inner):

@@ -11,7 +11,7 @@ not acknowledged the event, and for PING_SECONDS at most. Times are those of thi
 import time
 from typing import Any
 
-from . import changes, compat, delivery, publish, signer
+from . import changes, compat, delivery, publish
 from .recorder import Asked, Opened
 from .wire.question import Answer, Row
 
@@ -29,9 +29,6 @@ def run(ui: Any, repo: Any, link: Any, given: bytes, opts: Any) -> int:
     `link`: `extension.Attached` of the repository; `given`: the branch, as it was typed.
     """
     branch = _branch(repo, given)
-    key = link.signer(repo)
-    if not key.covers(link.name, branch):
-        raise compat.abort(*signer.uncovered(key, branch))
     start = time.monotonic()
     with repo.lock():
         opened = link.tell(repo, b"ping", Asked(lambda stamp: [stamp.draft(branch, origin="ping")]))

@@ -12,7 +12,7 @@ commit and head is healed at the next `open`.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -127,15 +127,21 @@ class Recorder:
         return catchup.drafts(repo, fold(writer.stored()), undone, branches, stamp, whole=whole)
 
     def finalize(self, repo: Any, tr: Any, opened: Opened) -> None:
-        """Append the events. An OSError here aborts the transaction, as it must."""
+        """Append the events. An OSError here aborts the transaction, as it must; SettingError."""
         mark = UNSETTLED if opened.inside_strip else mark_of(repo)
 
         def register(name: str, offset: int) -> None:
             tr.add(name.encode(), offset)
 
         opened.appended = opened.writer.append(
-            register, self._drafts(repo, tr, opened), mark, opened.signer
+            register, self._covered(self._drafts(repo, tr, opened), opened), mark, opened.signer
         )
+
+    def _covered(self, drafts: Iterable[Draft], opened: Opened) -> Iterator[Draft]:
+        """The drafts, as long as the certificate covers their branches. Raises SettingError."""
+        for draft in drafts:
+            opened.signer.check_branch(self.name, draft.branch)
+            yield draft
 
     def _drafts(self, repo: Any, tr: Any, opened: Opened) -> Any:
         if opened.before is None:

@@ -34,7 +34,6 @@ def run(ui: Any, repo: Any, link: Any) -> int:
     with repo.lock():
         with link.sound():
             found = expired(link.recorder.writer(repo).stored(), now)
-        _check_branches(key, link.name, found)
         if not found:
             ui.status(b"nothing to sign again\n")
             return 0
@@ -79,9 +78,3 @@ def _check_time(key: signer.KeySigner, now: float) -> None:
         raise compat.abort(f"the certificate of '{key.details.sub}' is expired itself", hint)
     if now < key.details.nbf:
         raise compat.abort(f"the certificate of '{key.details.sub}' is not valid yet", hint)
-
-
-def _check_branches(key: signer.KeySigner, repo: str, found: list[Newest]) -> None:
-    for one in found:
-        if not key.covers(repo, one.branch):
-            raise compat.abort(*signer.uncovered(key, one.branch))

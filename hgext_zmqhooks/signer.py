@@ -11,11 +11,14 @@ from .wire.certificates import Certificate
 from .wire.errors import Refused
 from .wire.keyfiles import SecretKey
 
+ISSUE = "issue one with `zmq-keys issue --publish PATTERN`"
+
 
 class KeySigner:
-    """`journal.append.Signer` over a key file; `details` is what its certificate says."""
+    """`journal.append.Signer` over the key in `file`; `details` is what its certificate says."""
 
-    def __init__(self, secret: SecretKey, details: Certificate) -> None:
+    def __init__(self, file: str, secret: SecretKey, details: Certificate) -> None:
+        self.file = file
         self.secret = secret
         self.details = details
         self.certificate = details.token
@@ -24,10 +27,16 @@ class KeySigner:
         """The 64-byte signature of these event bytes."""
         return envelope.sign(event, self.secret.seed)
 
-    def covers(self, repo: str, branch: str) -> bool:
-        """Whether the certificate lets it publish events of this branch."""
+    def check_branch(self, repo: str, branch: str) -> None:
+        """SettingError where the certificate does not let it publish events of this branch.
+
+        Journalled all the same, such an event would stop the journal at every subscriber.
+        """
         topic = topics.topic(topics.source("hg", repo), branch)
-        return topics.matches_any(self.details.publish, topic)
+        if not topics.matches_any(self.details.publish, topic):
+            allowed = ", ".join(pattern.text for pattern in self.details.publish)
+            reason = f"its certificate may not publish {topic} (only {allowed})"
+            raise SettingError("key", self.file, reason, ISSUE)
 
     def warning(self, now: float) -> str | None:
         """What to tell the user about the certificate's time: in its last third, and after it.
@@ -52,7 +61,7 @@ def load(settings: Settings, repo: str) -> KeySigner:
     subscriber later.
     """
     secret = read_key(settings)
-    hint = "issue one with `zmq-keys issue --publish PATTERN`"
+    hint = ISSUE
     if secret.certificate is None:
         raise SettingError("key", settings.key, "the key has no certificate", hint)
     try:
@@ -68,13 +77,7 @@ def load(settings: Settings, repo: str) -> KeySigner:
         allowed = ", ".join(pattern.text for pattern in details.publish)
         reason = f"its certificate may not publish {source} (only {allowed})"
         raise SettingError("key", settings.key, reason, hint)
-    return KeySigner(secret, details)
-
-
-def uncovered(key: KeySigner, branch: str) -> tuple[str, str]:
-    """That a key does not cover a branch, and what to do."""
-    words = f"the certificate of '{key.details.sub}' may not publish events of branch {branch}"
-    return words, "`hg events --check` shows its patterns; issue one with `zmq-keys issue`"
+    return KeySigner(settings.key, secret, details)
 
 
 def read_key(settings: Settings) -> SecretKey:

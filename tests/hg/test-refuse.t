@@ -164,6 +164,20 @@ A name that no event can hold is refused before anything is committed.
   $ hg events --verify
   checked 5 events in 1 journal: no problems found
 
+A branch that the certificate does not cover is refused: every subscriber would stop at its event.
+
+  $ hg branch -q stable
+  $ echo f >> a
+  $ hg commit -m f --config zmqhooks.key=$DEFAULT_KEY
+  transaction abort!
+  rollback completed
+  config error: zmqhooks.key: '*': its certificate may not publish hg:app:stable: (only hg:**:default:) (glob)
+  (issue one with*) (glob)
+  [30]
+  $ hg commit -m f --config zmqhooks.key=$PUBLISHER_KEY
+  $ hg events -l 1 -T '{branch}\n'
+  stable
+
 --check names all that cannot be used, with the place where it stands, and looks at the rest.
 
   $ cat >> .hg/hgrc <<EOF

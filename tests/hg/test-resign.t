@@ -31,9 +31,11 @@ The present certificate must be valid itself.
   (set zmqhooks.key to one that is valid now: `zmq-keys issue --publish PATTERN`)
   [255]
   $ hg events --resign --config zmqhooks.key=$DEFAULT_KEY
-  abort: the certificate of 'publisher' may not publish events of branch stable
-  (`hg events --check` shows its patterns; issue one with `zmq-keys issue`)
-  [255]
+  transaction abort!
+  rollback completed
+  config error: zmqhooks.key: '*': its certificate may not publish hg:app:stable: (only hg:**:default:) (glob)
+  (issue one with *) (glob)
+  [30]
   $ hg events --resign -b default
   abort: cannot specify both --resign and --branch
   [10]

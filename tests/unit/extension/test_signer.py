@@ -77,5 +77,6 @@ def test_keys_of_a_tcp_relay(tmp_path: Path) -> None:
 def test_which_branches_its_certificate_covers(tmp_path: Path) -> None:
     make_keys(tmp_path, publish=("hg:team/*:release-*:",))
     key = load(tmp_path)
-    assert key.covers("team/app", "release-1")
-    assert not key.covers("team/app", "default")
+    key.check_branch("team/app", "release-1")
+    with pytest.raises(SettingError, match="may not publish hg:team/app:default:"):
+        key.check_branch("team/app", "default")
