@@ -1,17 +1,19 @@
 """The publisher's key inside an hg process: loaded, checked, and what it says about its time."""
 
 import time
-from datetime import UTC, datetime
+from pathlib import Path
 
-from .keys import files
+from .keys import files, renew
 from .keys.files import KeyFileError
+from .keys.make import EVERYTHING
 from .settings import Curve, SettingError, Settings
 from .wire import certificates, envelope, topics
 from .wire.certificates import Certificate
 from .wire.errors import Refused
 from .wire.keyfiles import SecretKey
 
-ISSUE = "issue one with `zmq-keys issue --publish PATTERN`"
+day = renew.day
+"""For who shows what the certificate says."""
 
 
 class KeySigner:
@@ -36,22 +38,15 @@ class KeySigner:
         if not topics.matches_any(self.details.publish, topic):
             allowed = ", ".join(pattern.text for pattern in self.details.publish)
             reason = f"its certificate may not publish {topic} (only {allowed})"
-            raise SettingError("key", self.file, reason, ISSUE)
+            raise SettingError("key", self.file, reason, _issue(self.file))
 
     def warning(self, now: float) -> str | None:
         """What to tell the user about the certificate's time: in its last third, and after it.
 
         It never stops a push: a subscriber holds such events until somebody decides.
         """
-        end = day(self.details.exp)
-        who = f"the certificate of '{self.details.sub}'"
-        if now >= self.details.exp:
-            return f"{who} expired {end}; its events are held by subscribers until it is renewed"
-        if now < self.details.nbf:
-            return f"{who} is not valid yet; check the clock of this host"
-        if self.details.exp - now < (self.details.exp - self.details.nbf) / 3:
-            return f"{who} expires {end}; renew it with zmq-keys"
-        return None
+        held = "its events are held by subscribers until it is renewed"
+        return renew.warning(self.details, now, held)
 
 
 def load(settings: Settings, repo: str) -> KeySigner:
@@ -61,7 +56,7 @@ def load(settings: Settings, repo: str) -> KeySigner:
     subscriber later.
     """
     secret = read_key(settings)
-    hint = ISSUE
+    hint = _issue(settings.key)
     if secret.certificate is None:
         raise SettingError("key", settings.key, "the key has no certificate", hint)
     try:
@@ -78,6 +73,12 @@ def load(settings: Settings, repo: str) -> KeySigner:
         reason = f"its certificate may not publish {source} (only {allowed})"
         raise SettingError("key", settings.key, reason, hint)
     return KeySigner(settings.key, secret, details)
+
+
+def _issue(key: str) -> str:
+    return "issue one with: " + renew.command(
+        "publisher", renew.next_to(key), Path(key).with_name("root.key"), publish=[EVERYTHING]
+    )
 
 
 def read_key(settings: Settings) -> SecretKey:
@@ -98,11 +99,6 @@ def curve(settings: Settings, secret: SecretKey) -> Curve | None:
     except KeyFileError as error:
         raise SettingError("relay-certificate", None, str(error), error.hint) from error
     return Curve(secret.curve_public, secret.curve_secret, server, secret.certificate or b"")
-
-
-def day(when: int) -> str:
-    """Unix seconds for a person."""
-    return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def now() -> float:

@@ -2,11 +2,12 @@
 
 Every part is looked at, so that one run tells all that is to be done. A finding is `ok` or says
 what is wrong and what to do. The exit status is 78 if the configuration or a file it names is at
-fault, else 69 if a relay does not answer, else 0.
+fault, else 69 if a relay does not answer, else 1 if something works but not as it should, else 0.
 """
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +15,38 @@ from pathlib import Path
 from hgext_zmqhooks.service.access import obstacle, remedy
 from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError, Unreachable
 from hgext_zmqhooks.service.sockets import check_ipc
-from subscriber.daemon import Credentials, beside, load_credentials, relay_settings, remote
+from subscriber.credentials import Credentials, expiries, is_deaf, load_credentials, load_relay
+from subscriber.daemon import remote
+from subscriber.inside import check_state, relay_settings, troubles
 from subscriber.intake.client import probe
-from subscriber.settings import Peer, Rule, Settings, load_settings
-from subscriber.views import Printer
+from subscriber.settings import Peer, Rule, Settings, beside, load_settings, many
+from subscriber.status import gone_rules
+from subscriber.store.connection import peek
+from subscriber.store.sqlite_reader import SqliteReader
+from subscriber.store.values import StoreError
+from subscriber.views import Printer, counted
 
 PROBE_SECONDS = 5.0
+_FIRST = "mend what is said of `key` first"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at; `error` None when it is good."""
+    """What was looked at; `error` None when it is good. `mild`: the daemon can live with it."""
 
     subject: str
     detail: str
     error: ServiceError | None = None
+    mild: bool = False
+
+    @property
+    def status(self) -> EXIT:
+        """With what exit status this alone would end."""
+        if self.error is None:
+            return EXIT.OK
+        if self.mild:
+            return EXIT.PROBLEM
+        return EXIT.UNREACHABLE if isinstance(self.error, Unreachable) else EXIT.CONFIG
 
 
 def check(path: Path, out: Printer) -> int:
@@ -49,8 +67,7 @@ def check(path: Path, out: Printer) -> int:
             text = f"PROBLEM  {finding.subject}: {error}"
             text += f"\n         hint: {error.hint}" if error.hint else ""
         out.row(row, text)
-        if error is not None and worst is not EXIT.CONFIG:
-            worst = EXIT.UNREACHABLE if isinstance(error, Unreachable) else EXIT.CONFIG
+        worst = max(worst, finding.status)
     return worst
 
 
@@ -60,20 +77,59 @@ def _findings(path: Path) -> Iterator[Finding]:
     except ServiceError as error:
         yield Finding("configuration", "", error)
         return
-    yield Finding("configuration", f"{len(settings.rules)} rules in {settings.file}")
+    rules = counted(len(settings.rules), "rule")
+    yield Finding("configuration", f"{rules} in {settings.file}")
     credentials = None
     try:
         credentials = load_credentials(settings)
         yield Finding("key", f"{credentials.name}, trusted by {_names(settings.trust)}")
     except ServiceError as error:
         yield Finding("key", "", error)
-    yield _tried("store", lambda: _store(settings))
-    if settings.relay is not None:
-        yield _tried("relay", lambda: _inside(settings))
+    yield from _stored(settings)
+    yield from _served(settings, credentials)
     for peer in settings.relays:
         yield _tried(str(peer.address), lambda peer=peer: _relay(settings, peer, credentials))  # type: ignore[misc]
     for at, rule in enumerate(settings.rules):
-        yield _tried(f"rule {rule.name}", lambda at=at, rule=rule: _rule(settings, at, rule))  # type: ignore[misc]
+        yield _tried(
+            f"rule {rule.name}",
+            lambda at=at, rule=rule: _rule(settings, at, rule, credentials),  # type: ignore[misc]
+        )
+
+
+def _stored(settings: Settings) -> Iterator[Finding]:
+    """The store: whether it can be used, and what in it waits for a rule that is gone."""
+    found = _tried("store", lambda: _store(settings))
+    yield found
+    db = peek(settings.store) if found.error is None else None
+    if db is None:
+        return
+    with SqliteReader(settings.store, db) as store:
+        gone = gone_rules(store, {rule.name for rule in settings.rules})
+    for name, count in sorted(gone.items()):
+        waiting = f"{counted(count, 'delivery')} of the rule {name} open, but it is gone"
+        error = ServiceError(waiting, hint="write the rule again: then they run")
+        yield Finding("store", "", error, mild=True)
+
+
+def _served(settings: Settings, credentials: Credentials | None) -> Iterator[Finding]:
+    """The relay inside, the repositories it serves, and the time of certificates."""
+    try:
+        inside = relay_settings(settings)
+    except ServiceError as error:
+        yield Finding("relay", "", error)
+        return
+    if inside is not None:
+        yield _tried("relay", lambda: _inside(settings, credentials=credentials is not None))
+        found = list(troubles(inside))
+        for path, problem in found:
+            trouble = ServiceError(f"{path}: {problem}", hint="see `repositories` in `relay`")
+            yield Finding("repositories", "", trouble, mild=True)
+        if not found:
+            yield Finding("repositories", ", ".join(inside.repositories))
+    for one in expiries(settings, inside, time.time()):
+        # What has expired was found when the key was loaded.
+        if not one.over:
+            yield Finding(one.key, "", ServiceError(one.text, hint=one.hint), mild=True)
 
 
 def _tried(subject: str, look: Callable[[], str]) -> Finding:
@@ -98,34 +154,57 @@ def _store(settings: Settings) -> str:
             path = beside(settings.store, suffix)
             hint = f"all in {folder} must be this user's, and writable: {remedy(path)}"
             raise ConfigError(settings.file, "store", str(settings.store), closed, hint)
+    try:
+        db = peek(settings.store)
+    except StoreError as error:
+        raise ConfigError(
+            settings.file, "store", str(settings.store), error.reason, error.hint
+        ) from None
+    if db is not None:
+        db.close()
     return str(settings.store)
 
 
-def _inside(settings: Settings) -> str:
+def _inside(settings: Settings, *, credentials: bool) -> str:
     resolved = relay_settings(settings)
     assert resolved is not None
     for endpoint in filter(None, (resolved.publish, *resolved.subscribe, resolved.broadcast)):
         if endpoint.path:
             check_ipc(endpoint, resolved.group)
+    if credentials:
+        load_relay(settings, resolved)
+    try:
+        check_state(resolved)
+    except StoreError as error:
+        hint = "with the daemon stopped move it away: subscribers keep their own positions"
+        path = str(resolved.state)
+        raise ConfigError(settings.file, "relay.state", path, error.reason, hint) from None
     return f"inside, publish {resolved.publish}"
 
 
 def _relay(settings: Settings, peer: Peer, credentials: Credentials | None) -> str:
     if credentials is None:
-        raise ConfigError(settings.file, "key", None, "without it no relay can be asked")
+        raise ConfigError(settings.file, "key", None, "without it no relay can be asked", _FIRST)
     failure = probe(remote(peer), credentials.secret, credentials.keyring, PROBE_SECONDS)
     if failure:
         raise Unreachable(f"{peer.address}: {failure}", hint="is the relay there up?")
     return "answers"
 
 
-def _rule(settings: Settings, at: int, rule: Rule) -> str:
+def _rule(settings: Settings, at: int, rule: Rule, credentials: Credentials | None) -> str:
     """The command must be there now: finding it missing at the first push is too late."""
+    if credentials is not None and is_deaf(rule, credentials.allowed):
+        may = " ".join(pattern.text for pattern in credentials.allowed)
+        reason = f"the certificate in {settings.key} may read {may} only: the rule would never run"
+        wanted = list(many(rule.when.topic))
+        hint = "correct the topic, or issue a key with --read for it"
+        raise ConfigError(settings.file, f"rules[{at}].when.topic", wanted, reason, hint)
     key, name = f"rules[{at}].exec[0]", rule.exec[0]
     if "/" in name:
         path = settings.folder / name
         if not path.is_file():
-            raise ConfigError(settings.file, key, name, f"{path} does not exist")
+            hint = f"write it, or correct the path, which begins in {settings.folder}"
+            raise ConfigError(settings.file, key, name, f"{path} does not exist", hint)
         if not os.access(path, os.X_OK):
             raise ConfigError(settings.file, key, name, "it is not executable", f"chmod +x {path}")
         return str(path)

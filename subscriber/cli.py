@@ -12,18 +12,20 @@ Exit statuses: 0 good, 1 a problem was found, 2 usage, 69 unreachable, 78 config
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from hgext_zmqhooks.service.errors import EXIT, run
 from hgext_zmqhooks.service.life import set_up_logging
-from subscriber import daemon, views
+from subscriber import credentials, daemon, views
 from subscriber.audit import audit
 from subscriber.check import check
+from subscriber.inside import find_repository, look, relay_settings
 from subscriber.repository import Repository
 from subscriber.sample import SAMPLE
 from subscriber.settings import Settings, load_settings
-from subscriber.status import status
+from subscriber.status import Around, Running, status
 from subscriber.store.base import Reader
 from subscriber.store.connection import holder
 from subscriber.store.sqlite_reader import SqliteReader
@@ -110,15 +112,35 @@ def command(arguments: Sequence[str]) -> int:
 def _look(store: Reader, settings: Settings, out: views.Printer, given: argparse.Namespace) -> int:
     match given.verb:
         case "status":
-            return status(store, out, daemon.ages(settings), holder(settings.store))
+            return status(store, out, _around(settings))
         case "audit":
-            path = given.repository or daemon.find_repository(settings, given.repo)
-            return audit(store, given.repo, Repository(path), daemon.reads(settings), out)
+            path = given.repository or find_repository(settings, given.repo)
+            runs = running(settings)
+            if runs.pid is None:
+                out.block(f"daemon: {runs}")
+            return audit(store, given.repo, Repository(path), credentials.reads(settings), out)
         case "deliveries":
             return views.deliveries(store, out, _wanted(given), given.limit)
         case "show":
             return views.show(store, out, given.id)
     return views.tail(store, out, given.count)
+
+
+def _around(settings: Settings) -> Around:
+    runs = running(settings)
+    inside = relay_settings(settings)
+    return Around(
+        running=runs,
+        look=lambda rows: look(inside, rows, runs=runs.pid is not None),
+        rules={rule.name for rule in settings.rules},
+        roots=credentials.roots(settings),
+        expiries=tuple(credentials.expiries(settings, inside, time.time())),
+    )
+
+
+def running(settings: Settings) -> Running:
+    """Whether the daemon of this configuration runs."""
+    return Running(holder(settings.store), f"zmq-subscriber --config {settings.file}")
 
 
 def _wanted(given: argparse.Namespace) -> Wanted:

@@ -15,39 +15,38 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import zmq
 
-from hgext_zmqhooks.keys import files
-from hgext_zmqhooks.relay import report
+from hgext_zmqhooks.keys import files, renew
+from hgext_zmqhooks.relay.catalog import without_repository
 from hgext_zmqhooks.relay.server import Relay
-from hgext_zmqhooks.relay.settings import RelaySection, RelaySettings
-from hgext_zmqhooks.relay.state import Row
-from hgext_zmqhooks.service import parsing, sockets
-from hgext_zmqhooks.service.config import convert
-from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError
+from hgext_zmqhooks.relay.settings import RelaySettings
+from hgext_zmqhooks.service import sockets
+from hgext_zmqhooks.service.errors import EXIT, ServiceError
 from hgext_zmqhooks.service.life import ROOT, Life, Stop, fields, raise_descriptors
 from hgext_zmqhooks.service.metrics import Counters
-from hgext_zmqhooks.wire import certificates
-from hgext_zmqhooks.wire.errors import Refused
-from hgext_zmqhooks.wire.keyfiles import SecretKey
-from hgext_zmqhooks.wire.keyring import Keyring
-from hgext_zmqhooks.wire.topics import Pattern, matches_any
 from subscriber.accept import Request, accept
 from subscriber.actions.exec import GRACE, Exec
 from subscriber.control import Control, Rows, ask, own_name
+from subscriber.credentials import (
+    EXPIRED,
+    Credentials,
+    certificates_of,
+    is_deaf,
+    load_credentials,
+    load_relay,
+)
 from subscriber.engine.dispatch import CANCEL_BOUND, FINISH_BOUND, Dispatcher
 from subscriber.engine.rules import RuleSpec, compile_rule, deliveries
+from subscriber.inside import relay_settings
 from subscriber.intake.client import Client, Context, Remote, new_identity
 from subscriber.intake.inbox import Decisions, Match, Tools
 from subscriber.intake.verify import Verifier
-from subscriber.settings import Peer, Rule, Settings, many
-from subscriber.status import Ages
+from subscriber.settings import Peer, Rule, Settings, beside, followed, many
 from subscriber.store.sqlite import SqliteStore
-from subscriber.store.values import JournalRow
 
 INSIDE = "inside"
 """Name of the relay inside, under which the store keeps its journals."""
@@ -58,109 +57,16 @@ STOP_BOUND = FINISH_BOUND + CANCEL_BOUND + 5
 log = logging.getLogger(f"{ROOT}.daemon")
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Who we are, and whom we trust."""
-
-    secret: SecretKey
-    keyring: Keyring
-    name: str
-    allowed: tuple[Pattern, ...]
-    """What we may read."""
-
-
-def load_credentials(settings: Settings) -> Credentials:
-    """Key, roots and name, checked against each other. Raises ServiceError."""
-    secret = files.load_secret(settings.key)
-    keyring = files.load_roots(settings.trust, parsing.parse)
-    try:
-        certificate = keyring.peer(secret.certificate or b"", "subscriber", time.time())
-    except Refused as error:
-        hint = "make one with: zmq-keys issue --read PATTERN, under a root named in `trust`"
-        raise ConfigError(
-            settings.file, "key", str(settings.key), f"cannot be used: {error.detail}", hint
-        ) from None
-    if settings.name not in {None, certificate.sub}:
-        reason = f"the certificate in {settings.key} is that of {certificate.sub!r}"
-        hint = "leave `name` out, or make a key of that name"
-        raise ConfigError(settings.file, "name", settings.name, reason, hint)
-    return Credentials(secret, keyring, certificate.sub, certificate.read)
-
-
-def relay_settings(settings: Settings) -> RelaySettings | None:
-    """The section `relay`, completed from the others; None without one. Raises ConfigError."""
-    if settings.relay is None:
-        return None
-    section = convert(settings.relay, RelaySection, settings.file, within="relay")
-    return section.resolve(
-        settings.file,
-        within="relay",
-        key=settings.key,
-        trust=settings.trust,
-        state=beside(settings.store, ".relay"),
-    )
-
-
-def find_repository(settings: Settings, name: str) -> Path:
-    """The folder of the repository that the relay inside serves by this name. ServiceError."""
-    inside = relay_settings(settings)
-    rows = report.check(inside.repositories) if inside is not None else ()
-    found = [row.path for row in rows if row.repo == name]
-    if len(found) == 1:
-        return Path(found[0])
-    reason = f"{len(found)} repositories have this name" if found else "not found on this host"
-    hint = "name its folder with --repository PATH"
-    if found:
-        hint += f": one of {', '.join(found)}"
-    raise ServiceError(f"{name}: {reason}", hint=hint)
-
-
-def followed(settings: Settings) -> tuple[Pattern, ...]:
-    """The topics that the rules want. ConfigError."""
-    return tuple(Pattern.parse(text) for text in settings.patterns)
-
-
-def reads(settings: Settings) -> Callable[[str], bool]:
-    """Whether a topic is one that a rule wants and our certificate allows. ServiceError."""
-    token = files.load_secret(settings.key).certificate
-    allowed = certificates.decode(token).read if token else ()
-    wanted = followed(settings)
-    return lambda topic: matches_any(wanted, topic) and matches_any(allowed, topic)
-
-
-def ages(settings: Settings) -> Ages:
-    """How long the oldest unread event of each journal waits, where journals are on this host."""
-    inside = relay_settings(settings)
-
-    def look(rows: Collection[JournalRow]) -> dict[str, float | None]:
-        if inside is None or all(row.head <= (row.scanned or 0) for row in rows):
-            return {}
-        asked = (Row("", "", 0.0, one.journal, one.repo, one.scanned or 0) for one in rows)
-        return {
-            lag.journal: lag.seconds for lag in report.lags(asked, inside.repositories, time.time())
-        }
-
-    return look
-
-
 def decide(settings: Settings, request: Mapping[str, object]) -> Rows:
     """Let the running daemon do it, or do it here when none runs. ServiceError."""
     rows = ask(beside(settings.store, ".control"), request)
     if rows is not None:
         return rows
     if not settings.store.exists():
-        raise ServiceError(f"{settings.store}: there is no such store yet")
+        hint = f"the daemon makes it when it starts first: zmq-subscriber --config {settings.file}"
+        raise ServiceError(f"{settings.store}: there is no such store yet", hint=hint)
     with SqliteStore.open(settings.store) as store:
         return accept(store, Request.read(request, own_name()), time.time())
-
-
-def beside(store: Path, suffix: str) -> Path:
-    """A file that belongs to a store.
-
-    >>> beside(Path("/var/lib/ci.db"), ".runners").name
-    'ci.db.runners'
-    """
-    return store.with_name(store.name + suffix)
 
 
 def remote(peer: Peer) -> Remote:
@@ -229,6 +135,7 @@ class Daemon:
         remotes = [remote(peer) for peer in settings.relays]
         if inside is not None:
             remotes.insert(0, self._start_relay(inside))
+        self._warn(inside, credentials)
         specs = [rule_spec(rule) for rule in settings.rules]
         self._engine = engine = self._start_engine(store, specs, credentials.name)
         tools = Tools(
@@ -259,14 +166,28 @@ class Daemon:
             self._life.spawn(f"intake {each.name}", client.run)
 
     def _start_relay(self, inside: RelaySettings) -> Remote:
-        secret = files.load_secret(inside.key)
-        keyring = files.load_roots(inside.trust)
+        secret, keyring = load_relay(self._settings, inside)
         self._relay = relay = Relay(
             inside, secret, keyring, context=self._context, counters=self._counters
         )
         relay.start()
+        for pattern in without_repository(inside.repositories):
+            said = fields(key="relay.repositories", value=pattern)
+            log.warning("no repository found: is it misspelt?", extra=said)
         self._life.spawn("relay", relay.run)
         return Remote(INSIDE, relay.inproc)
+
+    def _warn(self, inside: RelaySettings | None, credentials: Credentials) -> None:
+        """What will not work although the daemon starts; certificates once a day from now on."""
+        for rule in self._settings.rules:
+            if is_deaf(rule, credentials.allowed):
+                may = " ".join(pattern.text for pattern in credentials.allowed)
+                said = fields(rule=rule.name, topic=" ".join(many(rule.when.topic)), may_read=may)
+                log.warning("a rule never runs: our certificate may not read it", extra=said)
+        ours = [found for _, found in certificates_of(self._settings, inside)]
+        self._life.spawn(
+            "certificates", lambda stop: renew.remind(ours, EXPIRED, log.warning, stop.wait)
+        )
 
     def _start_engine(self, store: SqliteStore, specs: Sequence[RuleSpec], name: str) -> Dispatcher:
         actions = {
@@ -308,6 +229,7 @@ class Daemon:
     def wait(self) -> EXIT:
         """Until a signal or a failure, and then until all parts have ended or are late."""
         self._life.wait()
+        self._tell_what_runs()
         late = self._life.join(STOP_BOUND)
         if late:
             log.error("parts did not end in time", extra=fields(parts=",".join(late)))
@@ -319,6 +241,12 @@ class Daemon:
             return EXIT.PROBLEM
         log.info("stopped")
         return EXIT.OK
+
+    def _tell_what_runs(self) -> None:
+        """Why stopping takes a while: a person who waits shall know for what, and how long."""
+        for attempt in self._engine.running() if self._engine is not None else ():
+            said = attempt.fields(seconds=FINISH_BOUND, then="it is ended and runs again later")
+            log.info("waiting for a delivery to end; a second signal waits no more", extra=said)
 
     def close(self) -> None:
         """Give back sockets, files and locks."""

@@ -173,6 +173,20 @@ def load_settings(path: Path) -> Settings:
     )
 
 
+def beside(store: Path, suffix: str) -> Path:
+    """A file that belongs to a store.
+
+    >>> beside(Path("/var/lib/ci.db"), ".runners").name
+    'ci.db.runners'
+    """
+    return store.with_name(store.name + suffix)
+
+
+def followed(settings: Settings) -> tuple[Pattern, ...]:
+    """The topics that the rules want. ConfigError."""
+    return tuple(Pattern.parse(text) for text in settings.patterns)
+
+
 def _start(path: Path, value: str | float) -> Start:
     match value:
         case "latest":

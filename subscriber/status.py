@@ -1,57 +1,171 @@
 """The verb `status`: totals, the daemon, each relay, each repository, and what waits for a person.
 
-Every finding is a row of its own `kind`: status, journal, relay, held. The way to go on stands in
-`next`.
+Every finding is a row of its own `kind`: status, journal, relay, held, rule, certificate. The way
+to go on stands in `next`.
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from hgext_zmqhooks.service.errors import EXIT
 from hgext_zmqhooks.service.words import counted
 from subscriber.accept import may_admit
 from subscriber.intake.journals import BEYOND
-from subscriber.store.base import Reader
-from subscriber.store.values import Contact, Held, JournalRow, State
+from subscriber.store.base import MAX_LIST, Reader
+from subscriber.store.values import OPEN, Contact, Held, JournalRow, State, Wanted
 from subscriber.views import Printer, Row, moment
 
-Ages = Callable[[Collection[JournalRow]], dict[str, float | None]]
-"""Journals -> how many seconds the oldest event after each one's position waits, by journal."""
+UNKNOWN_ROOT = "unknown-root"
 
 
-def status(store: Reader, out: Printer, ages: Ages, daemon: str | None) -> int:
-    """Print all; PROBLEM if a journal is stopped or events are held. `daemon`: its pid."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the journals on this host say themselves, by journal; empty where they are elsewhere.
+
+    `heads`: their newest sequences. `seconds`: how long the oldest event after our position waits.
+    `current`: those that a repository goes on with, and where it is.
+    """
+
+    heads: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float | None] = field(default_factory=dict)
+    current: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Whether a daemon runs. `pid`: None if none does; `command`: what starts it."""
+
+    pid: str | None
+    command: str
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return f"does not run; start it with: {self.command}"
+        return f"runs, process {self.pid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """A certificate of ours whose time ends or has ended (`over`), and how it is renewed."""
+
+    key: str
+    text: str
+    hint: str
+    over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What `status` needs besides the store.
+
+    `look`: asked for what the journals on this host say. `rules`: names of those in force;
+    `roots`: the trusted ones, for a person.
+    """
+
+    running: Running
+    look: Callable[[Collection[JournalRow]], Seen]
+    rules: Collection[str]
+    roots: str
+    expiries: Sequence[Expiry] = ()
+
+
+def status(store: Reader, out: Printer, around: Around) -> int:
+    """Print all; PROBLEM if no daemon runs, a relay is lost, or something waits for a person."""
     journals = store.journals()
-    _totals(store, out, daemon)
+    seen = around.look(journals)
+    lost = {one.relay for one in store.contacts() if _is_lost(one)}
+    _totals(store, out, around.running)
     now = time.time()
-    seconds = ages(journals)
-    newest = {row.repo: row.journal for row in journals}
-    rows = [
-        _journal(row, seconds.get(row.journal))
+    newest = {(row.repo, row.relay): row.journal for row in journals}
+    # Of the ended journals of a repository people need to see only those that are not done.
+    shown = [
+        row
         for row in journals
-        # Of the ended journals of a repository people need to see only those that are not done.
-        if out.as_json or row.stopped or _behind(row) or newest[row.repo] == row.journal
+        if out.as_json
+        or row.stopped
+        or _behind(row, seen)
+        or row.journal in {newest[row.repo, row.relay], *seen.current}
+    ]
+    old = {row.journal for row in shown if around.running.pid is None or row.relay in lost}
+    rows = [
+        _journal(row, seen, around, old=row.journal in old - seen.heads.keys()) for row in shown
     ]
     head = ["repository", "journal", "position", "head", "behind", "seconds", "state"]
     out.table(head, rows)
-    contacts = [_contact(one, now) for one in store.contacts()]
-    out.table(["relay", "last beat", "last error"], contacts)
-    held = store.held()
-    stopped = [row for row in journals if row.stopped]
-    for row in stopped:
-        out.block(f"{row.repo}: journal {row.journal} is stopped: {row.stopped}\n  {_go_on(row)}")
-    for one in held:
-        out.row(_held(one), _held_line(one))
-    return EXIT.PROBLEM if stopped or held else EXIT.OK
+    out.table(["relay", "last beat", "last error"], [_contact(c, now) for c in store.contacts()])
+    waiting = list(_waiting(store, journals, seen, around))
+    for row, text in waiting:
+        out.row(row, text) if row else out.block(text)
+    over = any(one.over for one in around.expiries)
+    for one in around.expiries:
+        out.row(_expiry(one), f"{one.key}: {one.text}\n  {one.hint}")
+    bad = around.running.pid is None or lost or waiting or over
+    return EXIT.PROBLEM if bad else EXIT.OK
 
 
-def _totals(store: Reader, out: Printer, daemon: str | None) -> None:
+def _waiting(
+    store: Reader, journals: Sequence[JournalRow], seen: Seen, around: Around
+) -> Iterator[tuple[Row, str]]:
+    """What waits for a person; an empty row where the journal's own tells it already."""
+    for row in journals:
+        if row.stopped:
+            reason = f"{row.repo}: journal {row.journal} is stopped: {row.stopped}"
+            yield {}, f"{reason}\n  {_go_on(row, around)}"
+    for repo, places in _twins(journals, seen):
+        text = f"{repo}: {len(places)} repositories have this name: {', '.join(places)}"
+        hint = "give one of them another name: `zmqhooks.repo` in its .hg/hgrc, or another place"
+        yield {"kind": "twins", "repo": repo, "paths": places, "next": hint}, f"{text}\n  {hint}"
+    for rule, count in sorted(gone_rules(store, around.rules).items()):
+        yield _gone(rule, count)
+    for held in store.held():
+        yield _held(held), _held_line(held)
+
+
+def _twins(journals: Sequence[JournalRow], seen: Seen) -> Iterator[tuple[str, list[str]]]:
+    """Names that several repositories of this host have now."""
+    places = defaultdict(set)
+    for row in journals:
+        if row.journal in seen.current:
+            places[row.repo].add(seen.current[row.journal])
+    return ((repo, sorted(found)) for repo, found in places.items() if len(found) > 1)
+
+
+def gone_rules(store: Reader, rules: Collection[str]) -> Counter[str]:
+    """Open deliveries of rules that are not configured any more: nothing runs them."""
+    counts: Counter[str] = Counter()
+    after = 0
+    while page := store.deliveries(Wanted(states=OPEN, after=after), MAX_LIST):
+        after = page[-1].number
+        counts.update(item.rule for item in page if item.rule not in rules)
+    return counts
+
+
+def _gone(rule: str, count: int) -> tuple[Row, str]:
+    go_on = "write the rule again and start the daemon again: then they run"
+    row = {"kind": "rule", "rule": rule, "open": count, "next": go_on}
+    waits = f"{counted(count, 'delivery')} of it, open, and nothing runs them"
+    return row, f"rule {rule}: it is not configured any more; {waits}\n  {go_on}"
+
+
+def _expiry(one: Expiry) -> Row:
+    return {
+        "kind": "certificate",
+        "key": one.key,
+        "reason": one.text,
+        "over": one.over,
+        "next": one.hint,
+    }
+
+
+def _totals(store: Reader, out: Printer, running: Running) -> None:
     total = store.status()
     counts = {state.value: total.deliveries[state] for state in State}
     row = {
         "kind": "status",
         "store": store.identity(),
-        "daemon": daemon is not None,
+        "daemon": running.pid is not None,
         "events": total.events,
         "held_events": total.held_events,
         "deliveries": counts,
@@ -59,8 +173,12 @@ def _totals(store: Reader, out: Printer, daemon: str | None) -> None:
     }
     listed = ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
     held = f" ({total.held_events} held)" if total.held_events else ""
-    runs = "does not run" if daemon is None else f"runs, process {daemon}"
-    out.row(row, f"daemon: {runs}\nevents: {total.events}{held}\ndeliveries: {listed}")
+    out.row(row, f"daemon: {running}\nevents: {total.events}{held}\ndeliveries: {listed}")
+
+
+def _is_lost(one: Contact) -> bool:
+    """Whether the newest that is known of a relay is an error."""
+    return one.failed is not None and (one.seen is None or one.seen < one.failed)
 
 
 def _contact(one: Contact, now: float) -> tuple[Row, Sequence[str]]:
@@ -70,43 +188,59 @@ def _contact(one: Contact, now: float) -> tuple[Row, Sequence[str]]:
         "seen": moment(one.seen),
         "failed": moment(one.failed),
         "error": one.error,
+        "lost": _is_lost(one),
     }
     seen = "never" if one.seen is None else f"{max(0.0, now - one.seen):.0f} s ago"
     error = "none" if one.failed is None else f"{moment(one.failed)} {one.error}"
+    if one.failed is not None and not _is_lost(one):
+        error = f"over: {error}"
     return row, [one.relay, seen, error]
 
 
-def _behind(row: JournalRow) -> int:
-    return max(0, row.head - (row.scanned or 0))
+def _head(row: JournalRow, seen: Seen) -> int:
+    return max(row.head, seen.heads.get(row.journal, 0))
 
 
-def _journal(row: JournalRow, seconds: float | None) -> tuple[Row, Sequence[str]]:
-    behind = _behind(row)
-    if not behind:
-        seconds = 0.0
+def _behind(row: JournalRow, seen: Seen) -> int:
+    return max(0, _head(row, seen) - (row.scanned or 0))
+
+
+def _journal(
+    row: JournalRow, seen: Seen, around: Around, *, old: bool
+) -> tuple[Row, Sequence[str]]:
+    """`old`: its head is what was last heard, and may have moved since."""
+    behind = _behind(row, seen)
+    seconds = seen.seconds.get(row.journal) if behind else 0.0
     found = {
         "kind": "journal",
         "journal": row.journal,
         "repo": row.repo,
         "relay": row.relay,
         "scanned": row.scanned,
-        "head": row.head,
+        "head": _head(row, seen),
+        "current": not old,
         "behind": behind,
         "seconds": None if seconds is None else round(seconds, 1),
         "stopped": row.stopped,
-        "next": _go_on(row) if row.stopped else None,
+        "next": _go_on(row, around) if row.stopped else None,
     }
-    state = "stopped" if row.stopped else "behind" if behind else "ok"
-    age = "?" if seconds is None else f"{seconds:.0f}"
-    place = [str(row.scanned or 0), str(row.head), str(behind), age]
+    state = "stopped" if row.stopped else "behind" if behind else "unknown" if old else "ok"
+    age = "?" if seconds is None or old else f"{seconds:.0f}"
+    place = [str(row.scanned or 0), str(_head(row, seen)), "?" if old else str(behind), age]
     return found, [row.repo, row.journal[:12], *place, state]
 
 
-def _go_on(row: JournalRow) -> str:
+def _go_on(row: JournalRow, around: Around) -> str:
     if may_admit(row):
         return f"if this is as it should be: accept {row.repo} --journal {row.journal}"
     if (row.stopped or "").startswith(BEYOND):
         return f"its next transaction begins another journal; until then: audit {row.repo}"
+    if (row.stopped or "").startswith(UNKNOWN_ROOT):
+        return (
+            "if its publisher is to be trusted add its root.pub to `trust`; else give hg there a"
+            f" key under a root that is trusted: {around.roots}. `zmq-keys show N.key` names a"
+            " key's root"
+        )
     return "it is tried again by itself; `hg events --verify` there tells what is wrong"
 
 
@@ -124,8 +258,8 @@ def _held(one: Held) -> Row:
 
 
 def _held_line(one: Held) -> str:
+    count = counted(one.count, "event")
     return (
-        f"{one.repo} {one.branch}: {counted(one.count, 'event')} held from sequence {one.first},"
-        " signed under a certificate that had expired\n  if this is all right:"
-        f" accept {one.repo} {one.branch}"
+        f"{one.repo} {one.branch}: {count} held from sequence {one.first}, signed under a"
+        f" certificate that had expired\n  if this is all right: accept {one.repo} {one.branch}"
     )

@@ -33,6 +33,8 @@ from ..wire.reader import Parse, parse
 LIMIT = 64 * 1024
 """Bytes. A key file is under 2 KiB; something larger is a wrong path, perhaps a device."""
 
+_PEM = b"-----BEGIN"
+
 T = TypeVar("T")
 
 
@@ -45,6 +47,10 @@ class KeyFileError(ServiceError):
         super().__init__(f"{file}: {reason}", hint=hint)
         self.file = str(file)
         self.reason = reason
+
+
+class MissingError(KeyFileError):
+    """There is no such key file."""
 
 
 class NotWrittenError(KeyFileError):
@@ -69,11 +75,24 @@ def load_secret(path: str | Path, *, key_group: str | None = None) -> SecretKey:
     group, and may read. Raises KeyFileError.
     """
 
-    def check(info: os.stat_result) -> None:
+    def check(info: os.stat_result, data: bytes) -> None:
+        _check_kind(path, data)
         _check_private(path, info, key_group)
 
-    data = _read(path, check, closed=_to_open(key_group))
+    hint = "make it with `zmq-keys quickstart DIR` or `zmq-keys issue`, or correct the path"
+    data = _read(path, check, closed=_to_open(key_group), missing=hint)
     return _parse(path, data, SecretKey.decode, "zmq-keys makes such files")
+
+
+def _check_kind(path: str | Path, data: bytes) -> None:
+    """Refuse what is no secret at all before its mode: nobody shall close a root.pub to others."""
+    if data.lstrip().startswith(_PEM):
+        reason = "is the public key of a root, and a secret key is needed"
+    elif data.startswith(b"ey") and b"." in data:
+        reason = "is a certificate, and the secret key it belongs to is needed"
+    else:
+        return
+    raise KeyFileError(path, reason, "name the N.key that `zmq-keys` wrote, not N.cert or root.pub")
 
 
 def load_roots(paths: Iterable[str | Path], parse: Parse = parse) -> Keyring:
@@ -84,21 +103,27 @@ def load_roots(paths: Iterable[str | Path], parse: Parse = parse) -> Keyring:
 def load_public(path: str | Path) -> bytes:
     """The 32 bytes of the Ed25519 public key in a PEM file such as root.pub."""
     hint = "name a root.pub made by `zmq-keys quickstart` or `zmq-keys root`"
-    return _parse(path, _read_public(path), keyfiles.decode_public_pem, hint)
+    missing = "copy the root.pub that lies beside the root.key; `zmq-keys quickstart` makes both"
+    return _parse(path, _read_public(path, missing), keyfiles.decode_public_pem, hint)
 
 
 def load_certificate(path: str | Path) -> Certificate:
     """The certificate in `path`: form only; whether a trusted root signed it is the keyring's."""
     hint = "name an N.cert made by `zmq-keys issue`"
-    return _parse(path, _read_public(path), _decode_certificate, hint)
+    missing = "copy the N.cert that `zmq-keys` wrote beside the N.key, or correct the path"
+    return _parse(path, _read_public(path, missing), _decode_certificate, hint)
 
 
 def load_any(path: str | Path) -> Contents:
     """Whatever kind of key file this is; a secret one may be readable by its group, no further."""
     seen: list[os.stat_result] = []
-    data = _read(path, seen.append, closed="run this as the user whose file it is")
-    if _is_secret(data):
-        _check_others(path, seen[0], None)
+
+    def check(info: os.stat_result, data: bytes) -> None:
+        seen.append(info)
+        if _is_secret(data):
+            _check_others(path, info, None)
+
+    data = _read(path, check, closed="run this as the user whose file it is")
     value = _parse(path, data, _decode_any, "zmq-keys makes N.key, N.cert and root.pub")
     return Contents(value, _octal(seen[0]), _group(seen[0].st_gid))
 
@@ -110,7 +135,7 @@ def _is_secret(data: bytes) -> bool:
 def _decode_any(data: bytes) -> SecretKey | Certificate | bytes:
     if _is_secret(data):
         return SecretKey.decode(data)
-    if data.lstrip().startswith(b"-----BEGIN"):
+    if data.lstrip().startswith(_PEM):
         return keyfiles.decode_public_pem(data)
     return _decode_certificate(data)
 
@@ -158,19 +183,19 @@ def _to_open(key_group: str | None) -> str:
 
 def _read(
     path: str | Path,
-    check: Callable[[os.stat_result], None],
+    check: Callable[[os.stat_result, bytes], None],
     closed: str = "let everyone read it, it is no secret; and enter every folder above",
+    missing: str = "correct the path",
 ) -> bytes:
-    """The bytes of a regular file that passed `check`, at most LIMIT of them.
+    """The bytes of a regular file, at most LIMIT of them, that pass `check` with their rights.
 
-    `closed`: the hint when this user may not read it.
+    `closed`: the hint when this user may not read it; `missing`: when it is not there.
     """
     try:
         # Without O_NONBLOCK a named pipe at this path would hang a push.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        hint = "make it with `zmq-keys quickstart DIR` or `zmq-keys issue`, or correct the path"
-        raise KeyFileError(path, "does not exist", hint) from None
+        raise MissingError(path, "does not exist", missing) from None
     except PermissionError:
         reason = f"cannot be read: {obstacle(path, os.R_OK) or f'it is closed to {me()}'}"
         raise KeyFileError(path, reason, closed) from None
@@ -180,7 +205,6 @@ def _read(
         info = os.fstat(handle)
         if not stat.S_ISREG(info.st_mode):
             raise KeyFileError(path, "is not a regular file", "correct the path")
-        check(info)
         data = os.read(handle, LIMIT + 1)
     finally:
         os.close(handle)
@@ -188,6 +212,7 @@ def _read(
         raise KeyFileError(
             path, f"is larger than {LIMIT} bytes, no key file is", "correct the path"
         )
+    check(info, data)
     return data
 
 
@@ -195,13 +220,14 @@ def _decode_certificate(data: bytes) -> Certificate:
     return certificates.decode(data.strip())
 
 
-def _read_public(path: str | Path) -> bytes:
-    def check(info: os.stat_result) -> None:
+def _read_public(path: str | Path, missing: str) -> bytes:
+    def check(info: os.stat_result, data: bytes) -> None:
+        del data
         if info.st_mode & stat.S_IWOTH:
             reason = f"has mode {_octal(info)}: everybody may replace it"
             raise KeyFileError(path, reason, f"chmod o-w {path}")
 
-    return _read(path, check)
+    return _read(path, check, missing=missing)
 
 
 def _check_private(path: str | Path, info: os.stat_result, key_group: str | None) -> None:

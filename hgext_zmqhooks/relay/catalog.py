@@ -119,6 +119,11 @@ def scan(
                 yield found
 
 
+def without_repository(patterns: tuple[str, ...]) -> list[str]:
+    """The globs under which there is none: most often they are misspelt."""
+    return [pattern for pattern in patterns if not any(walk(pattern))]
+
+
 class Scanner:
     """Scans again and again, a little at a time.
 

@@ -15,7 +15,7 @@ nothing else is special:
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,6 +35,7 @@ _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TOKEN = re.compile(r"\*+|.", re.DOTALL)
 _RUN = re.compile(r"\*+")
+_RUNS = frozenset({"*", "**"})
 
 
 def encode_part(raw: str) -> str:
@@ -176,6 +177,16 @@ class Pattern:
         """
         return self.text.endswith(":**:") and self.matches_source(source)
 
+    def meets(self, other: "Pattern") -> bool:
+        """Whether some topic can fit both.
+
+        >>> Pattern.parse("hg:**:release-*:").meets(Pattern.parse("hg:team/*:*-1:"))
+        True
+        >>> Pattern.parse("hg:**:release-*:").meets(Pattern.parse("hg:**:default:"))
+        False
+        """
+        return _meet(list(_tokens(self.text)), list(_tokens(other.text)))
+
     @property
     def prefix(self) -> str:
         """Longest literal beginning, what a ZeroMQ subscription can filter by.
@@ -276,3 +287,37 @@ def glob_expression(pattern: str) -> str:
     """
     wild = {"*": "[^/:]*", "**": "[^:]*", "?": "[^/:]"}
     return "".join([wild.get(token) or re.escape(token) for token in _tokens(pattern)])
+
+
+def _meet(left: Sequence[str], right: Sequence[str]) -> bool:
+    """Whether some text fits both globs: both are walked at once, by every way there is."""
+    waiting, seen = [(0, 0)], {(0, 0)}
+    while waiting:
+        here = waiting.pop()
+        if here == (len(left), len(right)):
+            return True
+        new = set(_steps(left, right, *here)) - seen
+        seen |= new
+        waiting += new
+    return False
+
+
+def _steps(
+    left: Sequence[str], right: Sequence[str], at: int, by: int
+) -> Iterator[tuple[int, int]]:
+    """The places reached by leaving a run behind, or by one character that both take."""
+    one = left[at] if at < len(left) else ""
+    other = right[by] if by < len(right) else ""
+    if one in _RUNS:
+        yield at + 1, by
+    if other in _RUNS:
+        yield at, by + 1
+    if one and other and (_takes(one, other) or _takes(other, one)):
+        yield at + (one not in _RUNS), by + (other not in _RUNS)
+
+
+def _takes(wild: str, other: str) -> bool:
+    """Whether one token takes a character that the other stands for, seen from the first."""
+    if wild == "**":
+        return other != ":"
+    return other not in ":/" if wild in {"*", "?"} else wild == other

@@ -34,7 +34,10 @@ HANDOVER_SECONDS = 2.0
 WAL_LIMIT = 64 * 1024 * 1024
 """Bytes to which the write-ahead log is cut back after a checkpoint."""
 
-_SAVE = "keep a copy, then restore a backup or try `sqlite3 FILE .recover`"
+_SAVE = (
+    "with the daemon stopped keep a copy, then restore a backup, or save what can be read:"
+    " sqlite3 FILE .recover | sqlite3 FILE.new, and put FILE.new in its place"
+)
 
 _MEANINGS = {
     sqlite3.SQLITE_FULL: (
@@ -43,7 +46,7 @@ _MEANINGS = {
     ),
     sqlite3.SQLITE_READONLY: (
         "it cannot be written",
-        "check owner and mode of the file and its folder, and whether the disk is mounted ro",
+        "run this as the owner of the file (ls -l FILE), or see whether the disk is mounted ro",
     ),
     sqlite3.SQLITE_CANTOPEN: (
         "it cannot be opened",
@@ -222,19 +225,64 @@ def open_reader(path: Path) -> Connection:
     if closed:
         raise StoreError(str(path), closed, "run this as the user of the daemon")
     with mapped(str(path)):
-        db = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro",
-            uri=True,
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        db = _connect(path)
         try:
             _check_version(db, path, oldest=migrate.VERSION)
         except BaseException:
             db.close()
             raise
     return db
+
+
+def peek(path: Path) -> Connection | None:
+    """A connection to a store that need not be there; None if it has nothing of this version yet.
+
+    StoreError if the daemon could not use it. Nothing is changed.
+    """
+    db = sound(path)
+    if db is None:
+        return None
+    try:
+        _check_version(db, path)
+        if version(db) == migrate.VERSION:
+            return db
+    except BaseException:
+        db.close()
+        raise
+    db.close()
+    return None
+
+
+def sound(path: Path) -> Connection | None:
+    """A connection to a database, None if nothing is there yet. StoreError if it is none.
+
+    Nothing is changed: where it was closed properly, and so has no log beside it, SQLite is told
+    that nobody writes and makes none.
+    """
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        return None
+    if not path.is_file():
+        raise StoreError(str(path), "it is not a file", "name a file, which the daemon makes")
+    closed = not path.with_name(path.name + "-wal").exists()
+    with mapped(str(path)):
+        db = _connect(path, "&immutable=1" if closed else "")
+        try:
+            db.execute("SELECT count(*) FROM sqlite_master")
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _connect(path: Path, more: str = "") -> Connection:
+    """A connection that cannot write."""
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro{more}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
 
 
 def _check_version(db: Connection, path: Path, oldest: int = 0) -> None:

@@ -56,12 +56,12 @@ A key that subscribers would not accept:
   $ cp "$READING_KEY" $TESTTMP/key
   $ with
   config error: zmqhooks.key: '$TESTTMP/key': its certificate may not publish
-  (issue one with `zmq-keys issue --publish PATTERN`)
+  (issue one with: zmq-keys issue --root $TESTTMP/root.key --name publisher --publish 'hg:**:**:' --out $TESTTMP/key-new.key)
   [30]
   $ cp "$FOREIGN_KEY" $TESTTMP/key
   $ with
   config error: zmqhooks.key: '$TESTTMP/key': its certificate may not publish hg:app (only hg:other/**:**:)
-  (issue one with `zmq-keys issue --publish PATTERN`)
+  (issue one with: zmq-keys issue --root $TESTTMP/root.key --name publisher --publish 'hg:**:**:' --out $TESTTMP/key-new.key)
   [30]
 
 Settings that mean nothing:

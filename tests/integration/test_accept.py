@@ -131,7 +131,7 @@ def _renamed(here: Site, folder: str, name: str):
     return made
 
 
-def test_a_bad_signature_cannot_be_accepted(here: Site) -> None:
+def test_an_unknown_signer_cannot_be_accepted(here: Site) -> None:
     here.repo("app", Keys().publisher).commit(draft())
     daemon = here.start()
     daemon.wait_line("journal stopped")
@@ -141,7 +141,7 @@ def test_a_bad_signature_cannot_be_accepted(here: Site) -> None:
 
     assert done.returncode == 1
     assert "cannot be accepted: " in done.stderr
-    assert "hg events --verify" in row["next"]
+    assert "key under a root that is trusted" in row["next"]
 
 
 def test_status_tells_of_daemon_relay_position_and_lag(here: Site) -> None:

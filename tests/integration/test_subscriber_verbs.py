@@ -31,6 +31,8 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_check_is_content_with_a_good_configuration(here: Site) -> None:
+    here.repo()
+
     done = here.ask("check")
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -98,6 +100,7 @@ def test_check_finds_what_the_daemon_may_not_write(
 def test_check_tells_all_problems_at_once(here: Site) -> None:
     rules = [here.rule("one", exec=["./none"]), here.rule("two", exec=["./nothing"])]
     here.configure(key="none.key", rules=rules)
+    here.repo()
 
     done = here.ask("check")
 
@@ -165,6 +168,8 @@ def test_usage_is_explained() -> None:
 
 
 def test_the_configuration_may_stand_behind_the_verb(here: Site) -> None:
+    here.repo()
+
     assert run("check", "--config", str(here.config)).returncode == 0
 
 

@@ -12,15 +12,15 @@ from subscriberkit import Site, site
 from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError
 from hgext_zmqhooks.service.life import Life, Stop
 from subscriber.actions.exec import Exec
+from subscriber.credentials import load_credentials
 from subscriber.daemon import (
     Daemon,
     action,
     await_runners,
-    load_credentials,
-    relay_settings,
     rule_spec,
 )
 from subscriber.engine.rules import RuleSpec
+from subscriber.inside import relay_settings
 from subscriber.settings import Settings, load_settings
 
 

@@ -53,12 +53,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # settings, cli and what they need of their own
     "subscriber": {f"{HG}.wire", f"{HG}.service", "subscriber"},
+    # Our keys from their files, and what the relay inside serves on this host.
+    "subscriber.credentials": {
+        f"{HG}.wire",
+        f"{HG}.service",
+        f"{HG}.keys",
+        f"{HG}.relay.settings",
+        "subscriber",
+    },
+    "subscriber.inside": {f"{HG}.wire", f"{HG}.service", f"{HG}.relay", "subscriber"},
     # The composition root alone puts the parts together, with the relay inside and keys from files.
     "subscriber.daemon": {
         f"{HG}.wire",
         f"{HG}.service",
         f"{HG}.relay",
-        f"{HG}.keys.files",
+        f"{HG}.keys",
         "subscriber",
     },
 }

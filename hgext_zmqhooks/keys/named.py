@@ -1,0 +1,90 @@
+"""Key files as a configuration names them: an error says which file and key of it named them.
+
+    /etc/zmqhooks/ci.yml: trust[0]: '/etc/zmqhooks/root.pub': does not exist
+    hint: copy the root.pub that …
+
+What is missing or unfit comes with the whole command that makes it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ..service.errors import ConfigError
+from ..wire import certificates
+from ..wire.certificates import Certificate
+from ..wire.errors import Refused
+from ..wire.keyfiles import SecretKey
+from ..wire.keyring import Keyring
+from . import renew
+from .files import KeyFileError, MissingError, load_public, load_secret
+from .make import EVERYTHING
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A key file, where it is named, and what it is for.
+
+    `file`, `key`: the configuration and the place in it. `name`: whose key it shall be; `role`:
+    what its certificate has to allow, and `also`: what a new one should. `trust`: the roots' files,
+    the first of which is taken to lie beside its ROOT.key.
+    """
+
+    file: Path
+    key: str
+    path: Path
+    trust: Sequence[Path]
+    name: str
+    role: str
+    also: Sequence[str] = ()
+
+    def load(self) -> SecretKey:
+        """The secret keys in it. Raises ConfigError."""
+        return _named(self.file, self.key, self.path, load_secret, self._command(self.path))
+
+    def certificate(self, secret: SecretKey, keyring: Keyring, now: float) -> Certificate:
+        """Its certificate, if that allows `role` now. Raises ConfigError."""
+        if secret.certificate is None:
+            raise self._unfit("has no certificate, as a root's key", None)
+        found = None
+        try:
+            found = certificates.decode(secret.certificate)
+            return keyring.peer(secret.certificate, self.role, now)
+        except Refused as error:
+            raise self._unfit(f"cannot be used: {error.detail}", found) from None
+
+    def _unfit(self, reason: str, found: Certificate | None) -> ConfigError:
+        """`found`: what its certificate says, to make another one with the same rights."""
+        if found is None or (self.role == "subscriber" and not found.read):
+            command = self._command(renew.next_to(self.path))
+        else:
+            command = renew.again(found, self.path, self.trust[0], self.role)
+        hint = f"make another one where ROOT.key is: {command}"
+        return ConfigError(self.file, self.key, str(self.path), reason, hint)
+
+    def _command(self, out: Path) -> str:
+        reads = [EVERYTHING] if self.role == "subscriber" else []
+        roles = [self.role, *self.also]
+        return renew.command(self.name, out, self.trust[0], read=reads, roles=roles)
+
+
+def load_trust(file: Path, key: str, paths: Sequence[Path]) -> Keyring:
+    """A keyring that trusts the roots in these files, named by the list `key`. ConfigError."""
+    return Keyring(
+        [_named(file, f"{key}[{at}]", path, load_public) for at, path in enumerate(paths)]
+    )
+
+
+def _named(
+    file: Path, key: str, path: Path, load: Callable[[Path], T], command: str | None = None
+) -> T:
+    try:
+        return load(path)
+    except MissingError as error:
+        hint = error.hint if command is None else f"correct the path, or make it: {command}"
+        raise ConfigError(file, key, str(path), error.reason, hint) from None
+    except KeyFileError as error:
+        raise ConfigError(file, key, str(path), error.reason, error.hint) from None

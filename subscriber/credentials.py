@@ -1,0 +1,136 @@
+"""Who we are and whom we trust: our keys and roots from their files, and what is to say of them.
+
+The subscriber has a key; the relay inside has the same one, or one of its own (`relay.key`).
+"""
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from hgext_zmqhooks.keys import files, renew
+from hgext_zmqhooks.keys.named import Named, load_trust
+from hgext_zmqhooks.relay.settings import RelaySettings
+from hgext_zmqhooks.service.errors import ConfigError, ServiceError
+from hgext_zmqhooks.wire import certificates
+from hgext_zmqhooks.wire.certificates import Certificate
+from hgext_zmqhooks.wire.errors import Refused
+from hgext_zmqhooks.wire.keyfiles import SecretKey, thumbprint
+from hgext_zmqhooks.wire.keyring import Keyring, Standing, standing_at
+from hgext_zmqhooks.wire.topics import Pattern, matches_any
+from subscriber.settings import Rule, Settings, followed, many
+from subscriber.status import Expiry
+
+EXPIRED = "relays refuse us and events wait there, until it is renewed and the daemon started again"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who we are, and whom we trust."""
+
+    secret: SecretKey
+    keyring: Keyring
+    name: str
+    allowed: tuple[Pattern, ...]
+    """What we may read."""
+    certificate: Certificate
+
+
+def load_credentials(settings: Settings) -> Credentials:
+    """Key, roots and name, checked against each other. Raises ServiceError."""
+    keyring = load_trust(settings.file, "trust", settings.trust)
+    ours = _ours(settings)
+    secret = ours.load()
+    certificate = ours.certificate(secret, keyring, time.time())
+    if settings.name not in {None, certificate.sub}:
+        reason = f"the certificate in {settings.key} is that of {certificate.sub!r}"
+        hint = "leave `name` out, or make a key of that name"
+        raise ConfigError(settings.file, "name", settings.name, reason, hint)
+    return Credentials(secret, keyring, certificate.sub, certificate.read, certificate)
+
+
+def _ours(settings: Settings) -> Named:
+    return Named(
+        file=settings.file,
+        key="key",
+        path=settings.key,
+        trust=settings.trust,
+        name=settings.name or socket.gethostname(),
+        role="subscriber",
+        also=["relay"] if settings.relay is not None else [],
+    )
+
+
+def load_relay(settings: Settings, inside: RelaySettings) -> tuple[SecretKey, Keyring]:
+    """Key and roots of the relay inside. Raises ServiceError.
+
+    Who lets further subscribers in needs the role relay: else each of them would refuse it.
+    """
+    written = settings.relay or {}
+    named = Named(
+        file=settings.file,
+        key="relay.key" if "key" in written else "key",
+        path=inside.key,
+        trust=inside.trust,
+        name=settings.name or socket.gethostname(),
+        role="relay",
+    )
+    secret = named.load()
+    trust = "relay.trust" if "trust" in written else "trust"
+    keyring = load_trust(settings.file, trust, inside.trust)
+    if inside.subscribe:
+        named.certificate(secret, keyring, time.time())
+    return secret, keyring
+
+
+def certificates_of(
+    settings: Settings, inside: RelaySettings | None
+) -> Iterator[tuple[str, Certificate]]:
+    """Our own certificates that can be read, by the key of the configuration; trust is not asked.
+
+    That of a relay inside counts where it serves others by it.
+    """
+    keys = {"key": settings.key}
+    if inside is not None and inside.subscribe and inside.key != settings.key:
+        keys["relay.key"] = inside.key
+    for key, path in keys.items():
+        # What is wrong with the file itself is the daemon's and the verb check's to say.
+        with contextlib.suppress(ServiceError, Refused):
+            yield key, certificates.decode(files.load_secret(path).certificate or b"")
+
+
+def expiries(settings: Settings, inside: RelaySettings | None, now: float) -> Iterator[Expiry]:
+    """What is to say about the time of our own certificates."""
+    paths = {"key": settings.key, "relay.key": inside.key if inside else settings.key}
+    for key, certificate in certificates_of(settings, inside):
+        text = renew.warning(certificate, now, EXPIRED)
+        if text is not None:
+            command = renew.again(certificate, paths[key], settings.trust[0])
+            over = standing_at(certificate, now) is not Standing.VALID
+            yield Expiry(key, text, f"where ROOT.key is: {command}", over)
+
+
+def reads(settings: Settings) -> Callable[[str], bool]:
+    """Whether a topic is one that a rule wants and our certificate allows. ServiceError."""
+    token = files.load_secret(settings.key).certificate
+    allowed = certificates.decode(token).read if token else ()
+    wanted = followed(settings)
+    return lambda topic: matches_any(wanted, topic) and matches_any(allowed, topic)
+
+
+def is_deaf(rule: Rule, allowed: tuple[Pattern, ...]) -> bool:
+    """Whether nothing that a rule wants may be read: then it never runs, whatever happens."""
+    wanted = [Pattern.parse(text) for text in many(rule.when.topic)]
+    return not any(one.meets(other) for one in wanted for other in allowed)
+
+
+def roots(settings: Settings) -> str:
+    """The roots in force, as an operator compares them with what `zmq-keys show` prints."""
+    found = []
+    for path in settings.trust:
+        try:
+            found.append(f"{path} ({thumbprint(files.load_public(path))})")
+        except ServiceError as error:
+            found.append(str(error))
+    return ", ".join(found)
