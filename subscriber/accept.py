@@ -66,11 +66,22 @@ def accept(store: Store, request: Request, now: float) -> list[dict[str, object]
     else:
         decisions = list(_releases(store, request, now))
     if not decisions:
-        raise ServiceError(
-            f"{request.target}: nothing of it is held",
-            hint="`status` lists what waits; a stopped journal needs --journal ID",
-        )
+        raise _nothing(store, request.target)
     return [_row(decision, store.decide(decision)) for decision in decisions]
+
+
+def _nothing(store: Store, target: str) -> ServiceError:
+    """Why there is nothing to accept: a repository that nobody knows, or nothing that waits."""
+    rows = store.journals()
+    if "/" not in target or not target.rpartition("/")[2].isdecimal():
+        known = sorted({row.repo for row in rows})
+        if target not in known:
+            names = ", ".join(known[:20]) or "none yet"
+            return ServiceError(f"{target}: no such repository is known", hint=f"known: {names}")
+    return ServiceError(
+        f"{target}: nothing of it is held",
+        hint="`status` lists what waits; a stopped journal needs --journal ID",
+    )
 
 
 def _row(decision: Decision, released: int) -> dict[str, object]:
@@ -101,7 +112,8 @@ def _admit(store: Store, request: Request, now: float) -> Decision:
 
 def _admission(row: JournalRow, who: str, now: float) -> Decision:
     if row.stopped is None:
-        raise ServiceError(f"journal {row.journal} of {row.repo} is not stopped")
+        hint = "nothing is to be done; `status` lists what waits"
+        raise ServiceError(f"journal {row.journal} of {row.repo} is not stopped", hint=hint)
     sequence = _stopped_at(row)
     if sequence is None:
         raise ServiceError(

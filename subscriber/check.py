@@ -14,10 +14,9 @@ from pathlib import Path
 
 from hgext_zmqhooks.service.access import obstacle, remedy
 from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError, Unreachable
-from hgext_zmqhooks.service.sockets import check_ipc
 from subscriber.credentials import Credentials, expiries, is_deaf, load_credentials, load_relay
 from subscriber.daemon import remote
-from subscriber.inside import check_state, relay_settings, troubles
+from subscriber.inside import check_endpoints, check_state, relay_settings, troubles
 from subscriber.intake.client import probe
 from subscriber.settings import Peer, Rule, Settings, beside, load_settings, many
 from subscriber.status import gone_rules
@@ -168,9 +167,7 @@ def _store(settings: Settings) -> str:
 def _inside(settings: Settings, *, credentials: bool) -> str:
     resolved = relay_settings(settings)
     assert resolved is not None
-    for endpoint in filter(None, (resolved.publish, *resolved.subscribe, resolved.broadcast)):
-        if endpoint.path:
-            check_ipc(endpoint, resolved.group)
+    check_endpoints(settings, resolved)
     if credentials:
         load_relay(settings, resolved)
     try:

@@ -41,7 +41,7 @@ from subscriber.credentials import (
 )
 from subscriber.engine.dispatch import CANCEL_BOUND, FINISH_BOUND, Dispatcher
 from subscriber.engine.rules import RuleSpec, compile_rule, deliveries
-from subscriber.inside import relay_settings
+from subscriber.inside import check_endpoints, relay_settings
 from subscriber.intake.client import Client, Context, Remote, new_identity
 from subscriber.intake.inbox import Decisions, Match, Tools
 from subscriber.intake.verify import Verifier
@@ -167,6 +167,7 @@ class Daemon:
 
     def _start_relay(self, inside: RelaySettings) -> Remote:
         secret, keyring = load_relay(self._settings, inside)
+        check_endpoints(self._settings, inside)
         self._relay = relay = Relay(
             inside, secret, keyring, context=self._context, counters=self._counters
         )

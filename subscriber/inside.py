@@ -12,7 +12,8 @@ from hgext_zmqhooks.relay import report
 from hgext_zmqhooks.relay.settings import RelaySection, RelaySettings
 from hgext_zmqhooks.relay.state import Row
 from hgext_zmqhooks.service.config import convert
-from hgext_zmqhooks.service.errors import ServiceError
+from hgext_zmqhooks.service.errors import ConfigError, ServiceError
+from hgext_zmqhooks.service.sockets import check_ipc
 from subscriber.settings import Settings, beside
 from subscriber.status import Seen
 from subscriber.store.connection import sound
@@ -90,3 +91,19 @@ def check_state(inside: RelaySettings) -> None:
     db = sound(inside.state)
     if db is not None:
         db.close()
+
+
+def check_endpoints(settings: Settings, inside: RelaySettings) -> None:
+    """What a daemon would say of the sockets' places, with the keys that name them. ConfigError."""
+    named = {"publish": inside.publish}
+    named |= {f"subscribe[{at}]": one for at, one in enumerate(inside.subscribe)}
+    if inside.broadcast is not None:
+        named["broadcast"] = inside.broadcast
+    for key, endpoint in named.items():
+        try:
+            if endpoint.path:
+                check_ipc(endpoint, inside.group)
+        except ServiceError as error:
+            reason = str(error).removeprefix(f"{endpoint}: ")
+            place = f"relay.{key}"
+            raise ConfigError(settings.file, place, str(endpoint), reason, error.hint) from None

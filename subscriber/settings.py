@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from hgext_zmqhooks.service.config import Duration, duration, load
+from hgext_zmqhooks.service.config import Duration, duration, load, span
 from hgext_zmqhooks.service.errors import ConfigError
 from hgext_zmqhooks.service.sockets import Endpoint
 from hgext_zmqhooks.wire.errors import Refused
@@ -197,7 +197,7 @@ def _start(path: Path, value: str | float) -> Start:
         return duration(value)
     except ValueError:
         reason = "neither latest, earliest nor an age such as 24h"
-        raise ConfigError(path, "start", value, reason) from None
+        raise ConfigError(path, "start", value, reason, "write start: latest") from None
 
 
 def _store(path: Path, value: str) -> Path:
@@ -218,7 +218,12 @@ def _wrong_relays(relays: tuple[Peer, ...]) -> Iterator[_Wrong]:
     seen: set[str] = set()
     for at, peer in enumerate(relays):
         if peer.address in seen:
-            yield f"relays[{at}].address", str(peer.address), "is in the list already", ""
+            yield (
+                f"relays[{at}].address",
+                str(peer.address),
+                "is in the list already",
+                "take one out",
+            )
         seen.add(peer.address)
         if peer.address.transport == "tcp" and peer.certificate is None:
             hint = "copy the relay's N.cert here and name it"
@@ -227,7 +232,8 @@ def _wrong_relays(relays: tuple[Peer, ...]) -> Iterator[_Wrong]:
 
 def _wrong_rules(rules: tuple[Rule, ...]) -> Iterator[_Wrong]:
     if not 0 < len(rules) <= MAX_RULES:
-        yield "rules", None, f"{len(rules)} rules, from 1 to {MAX_RULES} are possible", ""
+        hint = "`zmq-subscriber init` prints a sample with a rule"
+        yield "rules", None, f"{len(rules)} rules, from 1 to {MAX_RULES} are possible", hint
     seen: dict[str, int] = {}
     for at, rule in enumerate(rules):
         if rule.name in seen:
@@ -244,15 +250,17 @@ def _wrong_rules(rules: tuple[Rule, ...]) -> Iterator[_Wrong]:
 
 def _wrong_rule(rule: Rule) -> Iterator[_Wrong]:
     if not _NAME.fullmatch(rule.name) or len(rule.name) > 64:
-        yield "name", rule.name, "not 1 to 64 of a-z, 0-9, _ and -", ""
+        better = re.sub("[^a-z0-9_-]+", "-", rule.name.lower()).strip("-")[:64] or "build"
+        yield "name", rule.name, "not 1 to 64 of a-z, 0-9, _ and -", f"write for example {better}"
     if not rule.exec or not rule.exec[0]:
         yield "exec", list(rule.exec), "names no command", 'write exec: ["./build.sh"]'
     if any("\0" in word for word in rule.exec):
-        yield "exec", list(rule.exec), "holds a NUL character", ""
+        yield "exec", list(rule.exec), "holds a NUL character", "take it out"
     if not 0 < rule.timeout <= MAX_TIMEOUT:
-        yield "timeout", float(rule.timeout), "not between 0 and 7d", ""
+        yield "timeout", span(rule.timeout), "not between 0 and 7d", "write for example 15m"
     if not 0 < rule.retry.attempts <= MAX_ATTEMPTS:
-        yield "retry.attempts", rule.retry.attempts, f"not between 1 and {MAX_ATTEMPTS}", ""
+        hint = "1 tries once and never again"
+        yield "retry.attempts", rule.retry.attempts, f"not between 1 and {MAX_ATTEMPTS}", hint
     if rule.lock is not None:
         yield "lock", rule.lock, "locks between rules are not available yet", "write null"
     if not many(rule.when.topic):

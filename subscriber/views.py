@@ -112,9 +112,19 @@ def accepted(rows: Sequence[Row], out: Printer) -> int:
 
 def deliveries(store: Reader, out: Printer, wanted: Wanted, limit: int) -> int:
     """The newest deliveries that fit, oldest of them first."""
-    for item in store.deliveries(wanted, min(limit, MAX_LIST), newest=True):
-        out.row(delivery_row(item), delivery_line(item))
+    found = store.deliveries(wanted, min(limit, MAX_LIST), newest=True)
+    head = ["delivery", "state", "rule", "repository", "branch", "event", "made", "user", "node"]
+    rows = [(delivery_row(item), [single(cell) for cell in _cells(item)]) for item in found]
+    out.table([*head, "more"], rows)
     return EXIT.OK
+
+
+def _cells(item: Delivery) -> list[str]:
+    """Journal, sequence and node are what `hg events` and `hg log` show of it."""
+    event = f"{item.event_id[:8]}/{item.last}"
+    made, node = moment(item.created) or "", (item.node or "-")[:12]
+    place = [item.id, item.state.value, item.rule, item.repo, item.branch, event]
+    return [*place, made, item.user or "-", node, "  ".join(_more(item))]
 
 
 def show(store: Reader, out: Printer, name: str) -> int:
@@ -171,7 +181,21 @@ def _find_event(store: Reader, name: str) -> StoredEvent:
         stored = store.event(known[0], int(number))
         if stored is not None:
             return stored
+        raise _no_event(store, known[0], int(number))
     raise ServiceError(f"{name}: no such event", hint="an event is JOURNAL/SEQUENCE")
+
+
+def _no_event(store: Reader, journal: str, number: int) -> ServiceError:
+    """Why an event of a journal that is known is not stored."""
+    (row,) = (row for row in store.journals() if row.journal == journal)
+    name = f"{journal}/{number}"
+    if number > (row.scanned or 0):
+        return ServiceError(f"{name}: not read yet", hint=f"it is read up to {row.scanned or 0}")
+    if number <= (row.origin or 0):
+        hint = "`start` says where a new subscriber begins"
+        return ServiceError(f"{name}: reading began after it", hint=hint)
+    hint = "compare `when` of the rules with `hg events` there"
+    return ServiceError(f"{name}: read past: no rule wanted it", hint=hint)
 
 
 def _every(store: Reader, wanted: Wanted | None = None) -> Iterator[Delivery]:
@@ -250,13 +274,17 @@ def delivery_line(item: Delivery) -> str:
     """A delivery as one line of text."""
     event = f"{item.event_id[:8]}/{item.last}"
     line = f"{item.id}  {item.state:<8}  {item.rule}  {item.repo} {item.branch}  {event}"
+    return single("  ".join([line, *_more(item)]))
+
+
+def _more(item: Delivery) -> Iterator[str]:
+    """What there is to say of a delivery that does not just run and end well."""
     if item.attempts > 1:
-        line += f"  attempts {item.attempts}"
+        yield f"attempts {item.attempts}"
     if item.due is not None:
-        line += f"  next {moment(item.due)}"
+        yield f"next {moment(item.due)}"
     if item.reason and item.state is not State.DONE:
-        line += f"  {item.reason}"
-    return single(line)
+        yield item.reason
 
 
 def receipt_row(receipt: Receipt) -> Row:

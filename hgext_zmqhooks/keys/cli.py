@@ -46,7 +46,8 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def _quickstart(options: argparse.Namespace) -> None:
     folder: Path = options.folder
-    _write(make.quickstart_files(folder, options.name, options.days, time.time()))
+    files = make.quickstart_files(folder, options.name, options.days, time.time())
+    _write(files, folders=True)
     publisher = folder / "publisher.key"
     print(
         f"name of the subscriber: {options.name}\n"
@@ -93,8 +94,8 @@ def _show(options: argparse.Namespace) -> None:
         print(json.dumps(description.as_dict()) if options.json else show.as_text(description))
 
 
-def _write(files: Mapping[Path, tuple[bytes, int]]) -> None:
-    make.write(files)
+def _write(files: Mapping[Path, tuple[bytes, int]], *, folders: bool = False) -> None:
+    make.write(files, folders=folders)
     for path, (_, mode) in files.items():
         print(f"{mode:04o} {path}")
 

@@ -97,10 +97,16 @@ def quickstart_files(
     }
 
 
-def write(files: Mapping[Path, tuple[bytes, int]]) -> None:
-    """Create all files and their folder, or none when one exists. Raises NotWrittenError."""
+def write(files: Mapping[Path, tuple[bytes, int]], *, folders: bool = False) -> None:
+    """Create all files, or none when one exists. Raises NotWrittenError.
+
+    `folders`: make their folder, too; else a misspelt one is refused.
+    """
     _refuse_existing(files)
     for folder in {path.parent for path in files}:
+        if not folders and not folder.is_dir():
+            hint = f"mkdir -p {folder}, or correct --out"
+            raise NotWrittenError(folder, "is no folder", hint)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

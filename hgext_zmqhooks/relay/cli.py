@@ -9,22 +9,31 @@ For the verbs F may be a subscriber.yml with a relay inside.
 
 import argparse
 import json
+import logging
+import socket
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from ..keys.files import load_roots, load_secret
-from ..service.errors import EXIT, ConfigError, run
-from ..service.life import Life, raise_descriptors, set_up_logging
+from ..keys import renew
+from ..keys.named import Named, load_trust
+from ..service.errors import EXIT, ConfigError, ServiceError, run
+from ..service.life import ROOT, Life, fields, raise_descriptors, set_up_logging
+from ..service.sockets import AlreadyServed
 from ..service.table import aligned
 from . import report, settings, state
+from .catalog import without_repository
 from .report import Health, Lag
 from .server import Relay
 
 JOIN_SECONDS = 10.0
+EXPIRED = "subscribers refuse this relay until it is renewed and the relay started again"
+
+log = logging.getLogger(f"{ROOT}.relay")
 
 T = TypeVar("T", Lag, Health)
 
@@ -37,11 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="zmq-relay", description="Serve the journals of this host's repositories."
+        prog="zmq-relay",
+        description="Serve the journals of this host's repositories. Without a verb: in the"
+        " foreground, until SIGTERM.",
     )
     parser.add_argument("--config", required=True, type=Path, metavar="FILE")
     parser.add_argument("--log-format", choices=("text", "json"), default="text")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs (none: run the relay)")
     for name, text in (
         ("status", "how far each subscriber is"),
         ("check", "whether each repository is readable, journalled and sound"),
@@ -65,18 +76,27 @@ def _main(arguments: argparse.Namespace) -> int:
             "a subscriber's configuration: its relay runs inside it",
             "run: zmq-subscriber --config FILE; zmq-relay takes this file for status and check",
         )
-    return serve(loaded.settings, arguments.log_format)
+    set_up_logging("json" if arguments.log_format == "json" else "text")
+    return serve(loaded.settings, arguments.config)
 
 
-def serve(given: settings.RelaySettings, log_format: str) -> int:
-    """Run the daemon until a signal ends it."""
-    set_up_logging("json" if log_format == "json" else "text")
+def serve(given: settings.RelaySettings, config: Path) -> int:
+    """Run the daemon of this configuration until a signal ends it."""
+    named = Named(config, "key", given.key, given.trust, socket.gethostname(), "relay")
+    secret = named.load()
+    keyring = load_trust(config, "trust", given.trust)
+    ours = [named.certificate(secret, keyring, time.time())] if given.subscribe else []
     life = Life()
     life.catch_signals()
     raise_descriptors()
-    relay = Relay(given, load_secret(given.key), load_roots(given.trust))
+    relay = Relay(given, secret, keyring)
     try:
-        relay.start()
+        _start(relay)
+        for pattern in without_repository(given.repositories):
+            said = fields(key="repositories", value=pattern)
+            log.warning("no repository found: is it misspelt?", extra=said)
+        remind = partial(renew.remind, ours, EXPIRED, log.warning)
+        life.spawn("certificates", lambda stop: remind(stop.wait))
         life.spawn("relay", relay.run)
         life.wait()
         late = life.join(JOIN_SECONDS)
@@ -87,6 +107,15 @@ def serve(given: settings.RelaySettings, log_format: str) -> int:
         return EXIT.PROBLEM  # its sockets are in use: they must not be closed under it
     relay.close()
     return EXIT.PROBLEM if life.failed else EXIT.OK
+
+
+def _start(relay: Relay) -> None:
+    try:
+        relay.start()
+    except AlreadyServed as error:
+        # Its own hint is for a subscriber.yml, which may do without a relay inside.
+        hint = f"one relay per address: stop process {error.pid}, or correct the address"
+        raise ServiceError(str(error), hint=hint) from None
 
 
 def status(given: settings.RelaySettings, *, as_json: bool) -> int:

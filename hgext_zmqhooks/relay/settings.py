@@ -22,6 +22,13 @@ from ..service.sockets import Endpoint
 
 SQLITE = "sqlite:"
 
+_EXAMPLES = {
+    "key": "write for example key: /etc/zmqhooks/relay.key",
+    "trust": "write for example trust: [/etc/zmqhooks/root.pub]",
+    "state": "write for example state: /var/lib/zmqhooks/relay.db",
+}
+_FOLDER = 'write for example "/srv/hg/**"'
+
 
 class RelaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The mapping as it is written; `resolve` fills in what a subscriber.yml may leave out."""
@@ -56,12 +63,17 @@ class RelaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         }
         for name, value in needed.items():
             if not value:
-                raise ConfigError(file, prefix + name, None, "required, but missing")
+                raise ConfigError(
+                    file, prefix + name, None, "required, but missing", _EXAMPLES[name]
+                )
         if not self.repositories:
-            raise ConfigError(file, f"{prefix}repositories", None, "names no repository")
+            hint = 'write for example repositories: ["/srv/hg/**"]'
+            raise ConfigError(file, f"{prefix}repositories", None, "names no repository", hint)
         for index, pattern in enumerate(self.repositories):
             if not pattern.strip("/"):
-                raise ConfigError(file, f"{prefix}repositories[{index}]", pattern, "not a folder")
+                raise ConfigError(
+                    file, f"{prefix}repositories[{index}]", pattern, "not a folder", _FOLDER
+                )
         self._check_endpoints(file, prefix)
         self._check_group(file, prefix)
         return RelaySettings(
@@ -103,7 +115,7 @@ class RelaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for key, endpoint in named.items():
             if endpoint in seen:
                 reason = f"is the address of {seen[endpoint]} too"
-                raise ConfigError(file, key, str(endpoint), reason)
+                raise ConfigError(file, key, str(endpoint), reason, "give each its own address")
             seen[endpoint] = key
 
 
@@ -135,7 +147,11 @@ def load(path: Path) -> Loaded:
     if not isinstance(document.get("relay"), dict):
         if "rules" in document or "relays" in document:
             raise ConfigError(
-                path, "relay", None, "missing: this subscriber has no relay of its own"
+                path,
+                "relay",
+                None,
+                "missing: this subscriber has no relay of its own",
+                "ask on the host of its relay, with the configuration of that one",
             )
         return Loaded(convert(document, RelaySection, path).resolve(path), inside=False)
     section = convert(document["relay"], RelaySection, path, within="relay")

@@ -52,6 +52,18 @@ def remedy(path: str | Path) -> str:
     return f"chmod u+w {there}"
 
 
+def socket_remedy(closed: str) -> str:
+    """What to do about an obstacle on the way to a socket of a daemon.
+
+    >>> socket_remedy("/run/zmqhooks does not exist")
+    'mkdir -p /run/zmqhooks; a daemon makes no folder but the one of its socket'
+    """
+    folder, missing, _ = closed.partition(" does not exist")
+    if missing:
+        return f"mkdir -p {folder}; a daemon makes no folder but the one of its socket"
+    return "it must belong to the user that runs this, who must be in `group`"
+
+
 def me() -> str:
     """This process's user, as in `user alice`."""
     uid = os.geteuid()

@@ -21,6 +21,7 @@ import msgspec
 import yaml
 from msgspec import inspect
 
+from .access import me
 from .errors import ConfigError
 
 MAX_BYTES = 4 << 20
@@ -41,6 +42,9 @@ _MISSING = re.compile(r"Object missing required field `(.*)`$")
 _WORD = re.compile("`(.*?)`")
 _WORDS = {"str": "a text", "int": "a whole number", "bool": "true or false", "null": "nothing"}
 _WORDS |= {"array": "a list", "object": "a mapping", "float": "a number"}
+_QUOTES = "look at the line named; indent with blanks, and put texts with : # * & { [ in quotes"
+_SAMPLE = "add it; `zmq-subscriber init` prints a sample of all keys"
+_MAPPING = "write lines such as `store: sqlite:ci.db`; `zmq-subscriber init` prints a sample"
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
 
@@ -82,6 +86,18 @@ def duration(text: object) -> float:
     return seconds
 
 
+def span(seconds: float) -> str:
+    """Seconds as one may write them.
+
+    >>> span(691200), span(90), span(0.25), span(0)
+    ('8d', '90s', '0.25s', '0s')
+    """
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:g}{unit}"
+    return f"{seconds:g}s"
+
+
 def size(text: object) -> int:
     """Bytes.
 
@@ -115,9 +131,12 @@ def read(path: Path) -> dict[str, Any]:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigError(path, "", None, f"cannot be read: {reason}") from None
+        hint = "correct the path behind --config; `zmq-subscriber init` prints a sample"
+        if not isinstance(error, FileNotFoundError):
+            hint = f"it must be a file that {me()} may read"
+        raise ConfigError(path, "", None, f"cannot be read: {reason}", hint) from None
     if len(data) > MAX_BYTES:
-        raise ConfigError(path, "", None, f"larger than {MAX_BYTES} bytes")
+        raise ConfigError(path, "", None, f"larger than {MAX_BYTES} bytes", "is it the right file?")
     return parse(data, path)
 
 
@@ -128,14 +147,22 @@ def parse(data: bytes, path: Path) -> dict[str, Any]:
         document = yaml.load(data, _Loader)  # noqa: S506
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split()).replace('in "<byte string>", ', "")
-        raise ConfigError(path, "", None, f"not YAML: {reason}") from None
+        raise ConfigError(path, "", None, f"not YAML: {reason}", _yaml_hint(reason)) from None
     except RecursionError:
-        raise ConfigError(path, "", None, "not YAML: nested too deeply") from None
+        raise ConfigError(path, "", None, "not YAML: nested too deeply", _QUOTES) from None
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise ConfigError(path, "", document, "not a mapping of keys to values")
+        raise ConfigError(path, "", document, "not a mapping of keys to values", _MAPPING)
     return document
+
+
+def _yaml_hint(reason: str) -> str:
+    if "stands there twice" in reason:
+        return "keep one of the two"
+    if "aliases" in reason:
+        return "write the value out where it is needed"
+    return _QUOTES
 
 
 class _Loader(yaml.SafeLoader):
@@ -196,10 +223,21 @@ def _explain(
             nearest(unknown[1], valid),
         )
     if missing := _MISSING.fullmatch(reason):
-        return ConfigError(path, _key(within, [*steps, missing[1]]), None, "required, but missing")
+        return ConfigError(
+            path, _key(within, [*steps, missing[1]]), None, "required, but missing", _SAMPLE
+        )
     value = _value(document, steps) if steps else None
     reason = _WORD.sub(lambda word: _WORDS.get(word[1], word[1]), reason[:1].lower() + reason[1:])
-    return ConfigError(path, _key(within, steps), value, reason, _choice(kind, steps, value))
+    hint = _choice(kind, steps, value) or _example(reason, value)
+    return ConfigError(path, _key(within, steps), value, reason, hint)
+
+
+def _example(reason: str, value: object) -> str:
+    """How it is to be written, as far as the reason tells; else nothing."""
+    if reason.startswith("expected a list") and isinstance(value, str):
+        return f'write ["{value}"]'
+    _, found, examples = reason.partition("such as ")
+    return f"write one such as {examples}" if found else ""
 
 
 def nearest(given: str, valid: list[str]) -> str:

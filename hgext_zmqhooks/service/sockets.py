@@ -23,7 +23,7 @@ import zmq
 from zmq.utils import z85
 
 from ..wire.keyfiles import SecretKey
-from .access import check_socket_folder, group_id, obstacle
+from .access import check_socket_folder, group_id, obstacle, socket_remedy
 from .errors import ServiceError
 from .life import ROOT, Stop
 
@@ -92,7 +92,10 @@ def _ipc_path(path: str) -> str:
         raise ValueError("an ipc path is absolute, such as ipc:///run/zmqhooks/publish")
     length = len(os.fsencode(path))
     if length > IPC_PATH_MAX:
-        raise ValueError(f"the path has {length} bytes, and a unix socket takes {IPC_PATH_MAX}")
+        raise ValueError(
+            f"the path has {length} bytes, and a unix socket takes {IPC_PATH_MAX}: use a shorter"
+            " one, such as ipc:///run/zmqhooks/publish"
+        )
     return path
 
 
@@ -218,9 +221,6 @@ class Zap(threading.Thread):
             self._shut()
 
 
-_OWNED = "it must belong to the user that runs this, who must be in `group`"
-
-
 class AlreadyServed(ServiceError):  # noqa: N818 - a finding, read as a sentence
     """Another daemon serves this ipc path."""
 
@@ -304,7 +304,7 @@ def check_ipc(endpoint: Endpoint, group: str | None = None) -> None:
         check_socket_folder(str(folder), gid)
     closed = obstacle(endpoint.path + ".lock" if there else folder, os.W_OK, make=True)
     if closed:
-        raise ServiceError(f"{endpoint}: cannot be served: {closed}", hint=_OWNED)
+        raise ServiceError(f"{endpoint}: cannot be served: {closed}", hint=socket_remedy(closed))
 
 
 def bind_ipc(socket: "zmq.Socket[bytes]", lock: IpcLock) -> None:
@@ -372,13 +372,10 @@ def _prepare_directory(directory: str, gid: int | None) -> None:
 def _cannot(endpoint: str, error: OSError | zmq.ZMQError) -> ServiceError:
     reason = error.strerror or str(error)
     hint = "is it another daemon's?" if error.errno == zmq.EADDRINUSE else ""
-    if isinstance(error, PermissionError):
-        reason = (
-            obstacle(error.filename or check_endpoint(endpoint).path, os.W_OK, make=True) or reason
-        )
-        hint = _OWNED
-    elif isinstance(error, FileNotFoundError):
-        hint = "the folder above the socket's directory must exist"
+    if isinstance(error, PermissionError | FileNotFoundError):
+        path = error.filename or check_endpoint(endpoint).path
+        reason = obstacle(path, os.W_OK, make=True) or f"{path}: {reason}"
+        hint = socket_remedy(reason)
     return ServiceError(f"{endpoint}: cannot be served: {reason}", hint=hint)
 
 

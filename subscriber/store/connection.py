@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hgext_zmqhooks.service.access import obstacle, remedy
+from hgext_zmqhooks.service.access import me, obstacle, remedy, rights
 
 from . import migrate
 from .values import StoreError
@@ -46,7 +46,7 @@ _MEANINGS = {
     ),
     sqlite3.SQLITE_READONLY: (
         "it cannot be written",
-        "run this as the owner of the file (ls -l FILE), or see whether the disk is mounted ro",
+        "run this as the owner of the file; if you are, see whether the disk is mounted ro",
     ),
     sqlite3.SQLITE_CANTOPEN: (
         "it cannot be opened",
@@ -74,6 +74,8 @@ def mapped(file: str) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         reason, hint = _MEANINGS.get(-1 if code is None else code & 0xFF, ("it failed", ""))
+        if code is not None and code & 0xFF == sqlite3.SQLITE_READONLY and Path(file).exists():
+            reason = f"it ({rights(file)}) cannot be written by {me()}"
         raise StoreError(file, f"{reason} ({error})", hint.replace("FILE", file)) from error
 
 

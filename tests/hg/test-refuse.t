@@ -81,7 +81,7 @@ Settings that mean nothing:
   [30]
   $ with --config zmqhooks.relay=tcp://127.0.0.1:5701 --config zmqhooks.relay-certificate=$TESTTMP/relay.cert
   config error: zmqhooks.relay-certificate: $TESTTMP/relay.cert: does not exist
-  (make it with *) (glob)
+  (copy the N.cert that `zmq-keys` wrote beside the N.key, or correct the path)
   [30]
   $ with --config zmqhooks.live-timeout=soon
   config error: zmqhooks.live-timeout: 'soon': not a number from 0 to 99999

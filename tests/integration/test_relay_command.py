@@ -110,13 +110,14 @@ def test_after_sigkill_the_next_one_takes_over(place, daemon):
     assert second.poll() is None
 
 
-def test_a_second_daemon_is_refused_with_the_lines_to_use(place, daemon):
+def test_a_second_daemon_is_refused_with_what_to_do(place, daemon):
     first = daemon()
     place.client().follow()
     second = relay(place)
     assert second.returncode == 1
     assert f"{place.folder}/run/publish is already served by pid {first.pid}" in second.stderr
-    assert f"relays:\n  - {{address: ipc://{place.folder}/run/subscribe}}" in second.stderr
+    assert f"hint: one relay per address: stop process {first.pid}" in second.stderr
+    assert "instead of `relay:`" not in second.stderr
     assert first.poll() is None
 
 
@@ -125,7 +126,8 @@ def test_a_key_without_the_role_is_refused_at_start(place):
     refused = relay(place)
     assert refused.returncode == 78
     assert "does not have the role 'relay'" in refused.stderr
-    assert "--role relay" in refused.stderr
+    assert f"{place.folder}/relay.yml: key: " in refused.stderr
+    assert "--name ci --read 'hg:**:**:' --role relay --out" in refused.stderr
 
 
 def test_a_loose_key_is_refused(place):

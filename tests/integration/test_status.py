@@ -322,3 +322,57 @@ def test_a_public_file_in_place_of_a_key_is_not_to_be_closed(here: Site) -> None
         said = problems(here, status=78)
         assert what in said
         assert "chmod" not in said
+
+
+def test_deliveries_stand_in_columns_with_time_user_and_node(here: Site) -> None:
+    received_once(here)
+    (row,) = here.rows("deliveries")
+    head, line = here.ask("deliveries").stdout.splitlines()
+
+    assert head.split()[:5] == ["delivery", "state", "rule", "repository", "branch"]
+    for word, cell in (("made", row["created"]), ("user", row["user"] or "-")):
+        at = head.index(f"  {word} ") + 2
+        assert line[at:].startswith(cell)
+    assert line[head.index("  node") + 2 :].split()[0] == row["node"][:12]
+
+
+def test_an_event_that_is_not_stored_is_told_why(here: Site) -> None:
+    repo = here.repo()
+    for branch in ("old", "other", "default"):
+        repo.commit(draft(branch))
+    here.configure(rules=[here.rule(when={"topic": "hg:**:default:"})])
+    here.start()
+    here.wait_runs(1)
+    (journal,) = kind(here, "journal")
+
+    said = here.ask("show", f"{journal['journal']}/2").stderr
+    ahead = here.ask("show", f"{journal['journal']}/99").stderr
+
+    assert "read past: no rule wanted it" in said
+    assert "not read yet" in ahead
+
+
+def test_accepting_what_nobody_knows_names_what_is_known(here: Site) -> None:
+    repo = received_once(here)
+    (journal,) = kind(here, "journal")
+
+    assert "known: app" in here.ask("accept", "nope").stderr
+    assert "nothing of it is held" in here.ask("accept", repo.name).stderr
+    running = here.ask("accept", "app", "--journal", journal["journal"]).stderr
+    assert "hint: nothing is to be done" in running
+
+
+def test_a_missing_folder_of_a_socket_is_one_story(here: Site) -> None:
+    here.repo()
+    publish = f"ipc://{here.folder}/no/such/publish"
+    here.configure(relay={"publish": publish, "repositories": [f"{here.hg}/**"]})
+
+    said = problems(here, status=78)
+    daemon = here.start(ready=False)
+    assert daemon.process.wait(PATIENCE) == 78
+
+    told = f"{here.config}: relay.publish: '{publish}': cannot be served: {here.folder}/no does not"
+    assert told in said
+    assert told in daemon.said()
+    assert f"mkdir -p {here.folder}/no;" in said
+    assert f"mkdir -p {here.folder}/no;" in daemon.said()

@@ -52,8 +52,9 @@ def test_texts_become_typed_values(load, tmp_path):
             "rules[0].zzz: 1: unknown key",
             "valid are: keep, overlap, publish",
         ),
-        ("relay: null", "key: required, but missing", ""),
+        ("relay: null", "key: required, but missing", "add it; `zmq-subscriber init`"),
         ("key: 7", "key: 7: not a path", ""),
+        ("key: a\nrules: x", "rules: 'x': expected a list, got a text", 'write ["x"]'),
         ("key: a\nrules: 7", "rules: 7: expected a list, got a whole number", ""),
         (
             "key: a\nrelay: {publish: here}",
@@ -63,26 +64,27 @@ def test_texts_become_typed_values(load, tmp_path):
         (
             "key: a\nrelay: {publish: 'ipc:///x', keep: soon}",
             "relay.keep: 'soon': not a duration such as 250ms, 30s, 15m, 24h or 90d",
-            "",
+            "write one such as 250ms",
         ),
         (
             "key: a\nrelay: {publish: 'ipc:///x', overlap: lates}",
             "relay.overlap: 'lates': invalid enum value 'lates'",
             'did you mean "latest"?',
         ),
-        ("- a", "['a']: not a mapping of keys to values", ""),
-        ("key: a\nkey: b", "not YAML: key 'key' stands there twice", ""),
-        ("key: &a x\nlimit: *a", "not YAML: aliases are not accepted", ""),
-        ("key: [", "not YAML: while parsing", ""),
-        ("a: " + "[" * 5000, "not YAML: nested too deeply", ""),
-        ("key: a\nkey2: !!python/object:os.system x", "not YAML: could not determine", ""),
+        ("- a", "['a']: not a mapping of keys to values", "write lines such"),
+        ("key: a\nkey: b", "not YAML: key 'key' stands there twice", "keep one"),
+        ("key: &a x\nlimit: *a", "not YAML: aliases are not accepted", "write the value out"),
+        ("key: [", "not YAML: while parsing", "look at the line"),
+        ("a: " + "[" * 5000, "not YAML: nested too deeply", "look at"),
+        ("key: a\nkey2: !!python/object:os.system x", "not YAML: could not determine", "look at"),
     ],
 )
 def test_errors_name_file_key_value_reason_and_hint(load, tmp_path, text, message, hint):
     with pytest.raises(ConfigError) as caught:
         load(text)
     assert str(caught.value).startswith(f"{tmp_path}/f.yml: {message}")
-    assert caught.value.hint == hint
+    assert caught.value.hint.startswith(hint)
+    assert bool(caught.value.hint) == bool(hint)
 
 
 def test_a_file_that_is_not_there(tmp_path):
