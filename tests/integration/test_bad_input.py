@@ -348,7 +348,7 @@ class TestConfiguration:
     def test_a_key_that_is_not_there(self, site: Site) -> None:
         site.configure(key="keys/none.key")
         ran = site.command("zmq-subscriber", "--config", "ci.yml", status=78)
-        assert f"{site.folder}/keys/none.key: does not exist" in ran.err
+        assert f"key: '{site.folder}/keys/none.key': does not exist" in ran.err
         assert "hint: " in ran.err
 
     def test_a_bad_relay_yml(self, site: Site) -> None:

@@ -130,6 +130,24 @@ def test_a_key_without_the_role_is_refused_at_start(place):
     assert "--name ci --read 'hg:**:**:' --role relay --out" in refused.stderr
 
 
+def test_a_misspelt_glob_and_an_ending_certificate_are_told_at_the_start(place, daemon):
+    text = (place.folder / "relay.yml").read_text()
+    (place.folder / "relay.yml").write_text(text.replace('"hg/**"', '"hgg/**"'))
+    ending = place.keys.make("relay", roles=("relay",), nbf=-9000, lasts=900)
+    (place.folder / "relay.key").write_bytes(ending.encode())
+
+    process = daemon()
+    process.terminate()
+    _, log = process.communicate(timeout=20)
+
+    assert f"no repository found: is it misspelt? key=repositories value={place.folder}/hgg" in log
+    assert "the certificate of 'relay' expires" in log
+
+
+def test_help_says_that_no_verb_runs_the_relay(place):
+    assert "verbs (none: run the relay)" in relay(place, "--help").stdout
+
+
 def test_a_loose_key_is_refused(place):
     (place.folder / "relay.key").chmod(0o644)
     refused = relay(place)

@@ -299,3 +299,12 @@ def test_show_refuses_a_loose_key_and_a_wrong_file(made: Path, tmp_path: Path) -
 @pytest.mark.parametrize("verb", ["verify", "revoke", "rotate"])
 def test_verbs_of_later_work_are_refused_as_unknown(verb: str) -> None:
     assert f"invalid choice: '{verb}'" in zmq_keys(verb, status=2).stderr
+
+
+def test_a_misspelt_folder_is_not_made(made: Path, tmp_path: Path) -> None:
+    words = ("issue", "--root", made / "root.key", "--name", "x", "--read", "hg:**:**:")
+
+    done = zmq_keys(*words, "--out", tmp_path / "nodir" / "x.key", status=1)
+
+    assert f"hint: mkdir -p {tmp_path}/nodir" in done.stderr
+    assert not (tmp_path / "nodir").exists()

@@ -192,3 +192,25 @@ def test_time_grows_with_the_length_of_the_topic_and_no_faster() -> None:
 
     # Then the time is about eight times as long, not eight squared
     assert spent(16_000) < 30 * spent(2_000)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "met"),
+    [
+        ("hg:a:default:", "hg:a:default:", True),
+        ("hg:a:default:", "hg:a:default-2:", False),
+        ("hg:**:default:", "hg:team/*:*:", True),
+        ("hg:team/*:**:", "hg:team/a/b:**:", False),
+        ("hg:team/**:**:", "hg:team/a/b:**:", True),
+        ("hg:*a:x:", "hg:b*:x:", True),
+        ("hg:a?:x:", "hg:a/:x:", False),
+        ("hg:??:x:", "hg:*:x:", True),
+        ("hg:**:release-*:", "hg:**:default:", False),
+        ("hg:**:**:", "buildkite:**:**:", False),
+    ],
+)
+def test_patterns_meet_where_a_topic_fits_both(left: str, right: str, *, met: bool) -> None:
+    one, other = topics.Pattern.parse(left), topics.Pattern.parse(right)
+
+    assert one.meets(other) is met
+    assert other.meets(one) is met
