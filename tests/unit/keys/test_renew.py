@@ -29,7 +29,7 @@ def test_a_daemon_is_reminded_at_the_start_and_once_a_day_until_it_stops() -> No
     renew.remind([certificate()], "nothing comes", said.append, wait, lambda: now)
 
     assert waits == [renew.DAY] * 92
-    assert len([text for text in said if "expires" in text]) == 29
+    assert len([text for text in said if "expires" in text]) == 30
     assert [text for text in said if "nothing comes" in text][1:] == [said[-1]]
 
 
