@@ -12,7 +12,7 @@ import stat
 import sys
 from typing import Any
 
-from . import compat, extension
+from . import compat, extension, hgrc
 from .service.words import counted
 
 Line = tuple[str, str]
@@ -30,16 +30,16 @@ def check(ui: Any, repo: Any, head: Any) -> int:
     lines = [("python", f"{sys.executable} ({platform.python_version()})")]
     lines += _libraries(problems)
     lines.append(_trust(ui, repo, problems))
-    name = extension.repository_name(repo.ui, repo)
+    name = hgrc.repository_name(repo.ui, repo)
     if name is None:
         lines.append(("repository", "left alone"))
-        problems.append(f"it publishes nothing: {extension.why_left_alone(repo.ui, repo)}")
+        problems.append(f"it publishes nothing: {hgrc.why_left_alone(repo.ui, repo)}")
     else:
         lines.append(("repository", name))
         lines += _publishing(repo, name, problems)
         lines.append(_journal(head))
     problems += _damage(repo)
-    problems += extension.unknown(repo.ui)
+    problems += hgrc.unknown(repo.ui)
     for what, how in lines:
         ui.write(compat.message(f"{what + ':':<12} {how}\n"))
     for problem in problems:
@@ -78,9 +78,9 @@ def _trust(ui: Any, repo: Any, problems: list[str]) -> Line:
 def _publishing(repo: Any, name: str, problems: list[str]) -> list[Line]:
     """Key, certificate and relay."""
     settings, signer = compat.eager("settings"), compat.eager("signer")
-    texts = extension.texts(repo.ui)
+    texts = hgrc.texts(repo.ui)
     unfit = settings.problems(texts)
-    problems += [f"{each} ({extension.advice(repo.ui, each)})" for each in unfit]
+    problems += [f"{each} ({hgrc.advice(repo.ui, each)})" for each in unfit]
     if any(each.key == "key" for each in unfit):
         return []
     config = settings.parse(texts | dict.fromkeys(each.key for each in unfit))
@@ -88,7 +88,7 @@ def _publishing(repo: Any, name: str, problems: list[str]) -> list[Line]:
         key = signer.load(config, name)
         curve = signer.curve(config, key.secret)
     except settings.SettingError as problem:
-        problems.append(f"{problem} ({extension.advice(repo.ui, problem)})")
+        problems.append(f"{problem} ({hgrc.advice(repo.ui, problem)})")
         return []
     late = key.warning(signer.now())
     if late:

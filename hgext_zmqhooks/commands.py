@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mercurial import cmdutil, encoding, error, registrar, scmutil
 from mercurial.i18n import _
 
-from . import compat, extension
+from . import compat, extension, hgrc
 from .service.words import counted
 
 cmdtable = {}
@@ -136,7 +136,7 @@ def _subscribers(ui, repo, opts):
     delivery = compat.eager("delivery")
     extension.link_of(repo)
     with extension.configured(ui):
-        way = delivery.way(extension.texts(repo.ui))
+        way = delivery.way(hgrc.texts(repo.ui))
     return delivery.show(ui, way, _head(repo), _bytes_opts(opts))
 
 

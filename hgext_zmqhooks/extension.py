@@ -1,5 +1,3 @@
-# ruff: noqa: PTH112,PTH119,PTH120
-# Mercurial's paths are bytes, which pathlib has not.
 """The extension inside Mercurial: where it takes hold of a repository, and what it hands on.
 
 Loaded by every hg command, so it imports little; the parts that read keys, sign and send are loaded
@@ -7,13 +5,12 @@ by the first transaction. Repositories that have no name here keep Mercurial's o
 """
 
 import contextlib
-import os
 import time
 import weakref
 
 from mercurial import dispatch, error, registrar, repair, transaction
 
-from . import compat, scope
+from . import compat, hgrc, scope
 from .service.words import counted
 
 configtable = {}
@@ -28,9 +25,6 @@ configitem(b"zmqhooks", b"repo", default=None)
 configitem(b"zmqhooks", b"live-timeout", default=b"250")
 configitem(b"zmqhooks", b"keep", default=b"90d")
 configitem(b"zmqhooks", b"enabled", default=True)
-
-_PATHS = ("key", "relay-certificate")
-_TEXTS = ("key-group", "relay", "live-timeout", "keep")
 
 
 class Process:
@@ -55,44 +49,6 @@ class Process:
 _process = Process()
 
 
-def repository_name(ui, repo):
-    """The name on the wire, or None for a repository that is left alone.
-
-    It is that of the store: a share speaks for its source. `repo` names it whatever its place.
-    """
-    if not ui.configbool(b"zmqhooks", b"enabled"):
-        return None
-    named = ui.config(b"zmqhooks", b"repo")
-    if named:
-        return compat.stored(named).strip("/")
-    root = ui.configpath(b"zmqhooks", b"root")
-    if not root:
-        return None
-    top = os.path.realpath(root)
-    place = os.path.realpath(os.path.dirname(repo.sharedpath))
-    if place == top:
-        return compat.text(os.path.basename(top))
-    if not place.startswith(top.rstrip(b"/") + b"/"):
-        return None
-    return compat.text(os.path.relpath(place, top))
-
-
-def texts(ui):
-    """The settings as text, by name."""
-    found = {name: ui.configpath(b"zmqhooks", name.encode()) for name in _PATHS}
-    values = {name: os.fsdecode(value) if value else None for name, value in found.items()}
-    for name in _TEXTS:
-        value = ui.config(b"zmqhooks", name.encode())
-        values[name] = os.fsdecode(value) if value is not None else None
-    return values
-
-
-def unknown(ui):
-    """Warnings about names in [zmqhooks] that mean nothing."""
-    names = [compat.text(name) for name, _value in ui.configitems(b"zmqhooks")]
-    return compat.eager("settings").unknown(names)
-
-
 EVENTS = "the event journal .hg/store/zmqhooks-events"
 REPAIR = (
     b"`hg events --repair` sets what stands behind the damage aside; then writing goes on, and the"
@@ -108,39 +64,8 @@ def configured(ui):
     try:
         yield
     except settings.SettingError as problem:
-        message, hint = compat.message(str(problem)), compat.message(advice(ui, problem))
+        message, hint = compat.message(str(problem)), compat.message(hgrc.advice(ui, problem))
         raise error.ConfigError(message, hint=hint) from problem
-
-
-def advice(ui, problem):
-    """What to do about a setting, and where it stands."""
-    place = source(ui, problem.key)
-    return f"{problem.hint}; it stands in {place}" if place else problem.hint
-
-
-def source(ui, name):
-    """File and line of a setting, empty if it stands in none."""
-    place = os.fsdecode(ui.configsource(b"zmqhooks", name.encode()))
-    return place if place.startswith("/") else ""
-
-
-def why_left_alone(ui, repo):
-    """Why a repository has no name, and so publishes nothing, in words."""
-    if not ui.configbool(b"zmqhooks", b"enabled"):
-        return f"zmqhooks.enabled is off{_where(ui, 'enabled')}"
-    root = ui.configpath(b"zmqhooks", b"root")
-    if not root:
-        return "neither zmqhooks.root nor zmqhooks.repo is set: set root = FOLDER in the hgrc"
-    shown = f"zmqhooks.root = {os.fsdecode(root)}{_where(ui, 'root')}"
-    if not os.path.isdir(root):
-        return f"{shown} is no folder, and zmqhooks.repo is not set"
-    place = os.fsdecode(os.path.realpath(os.path.dirname(repo.sharedpath)))
-    return f"{place} is outside {shown}, and zmqhooks.repo is not set"
-
-
-def _where(ui, name):
-    place = source(ui, name)
-    return f" ({place})" if place else ""
 
 
 class Attached:
@@ -180,7 +105,7 @@ class Attached:
         """Check everything that may forbid writing; abort before anything changes."""
         recorder = self.recorder
         with configured(repo.ui), self.sound():
-            return recorder.open(repo, desc, texts(repo.ui))
+            return recorder.open(repo, desc, hgrc.texts(repo.ui))
 
     def join(self, repo, tr, opened):
         """Tie the recorder to a transaction that has just begun."""
@@ -194,7 +119,7 @@ class Attached:
 
         def append(inner):
             # Said here, since a web server drops what is said before it reads the bundle.
-            for text in recorder.warnings(held(), opened, unknown(held().ui)):
+            for text in recorder.warnings(held(), opened, hgrc.unknown(held().ui)):
                 held().ui.warn(b"zmqhooks: %s\n" % compat.message(text))
             with configured(held().ui), self.sound():
                 recorder.finalize(held(), inner, opened)
@@ -254,7 +179,7 @@ class Attached:
     def signer(self, repo):
         """The key that events are signed with now."""
         with configured(repo.ui):
-            config = compat.eager("settings").parse(texts(repo.ui))
+            config = compat.eager("settings").parse(hgrc.texts(repo.ui))
             return compat.eager("signer").load(config, self.name)
 
     def tell(self, repo, desc, asked):
@@ -277,7 +202,7 @@ class Attached:
         if repo.svfs.exists(b"journal"):
             raise error.Abort(b"a transaction was abandoned", hint=b"run `hg recover` first")
         with self.sound():
-            keep = compat.eager("settings").check_keep(texts(repo.ui)["keep"])
+            keep = compat.eager("settings").check_keep(hgrc.texts(repo.ui)["keep"])
             writer = self.recorder.writer(repo)
             prune = compat.eager("retention").prune
             return prune(repo, writer, keep, time.time(), bounded=bounded)
@@ -299,7 +224,7 @@ def reposetup(ui, repo):
     """Give a repository that has a name the transactions that tell."""
     if not repo.local() or getattr(repo, "store", None) is None:
         return
-    name = repository_name(repo.ui, repo)
+    name = hgrc.repository_name(repo.ui, repo)
     if name is None:
         return
 

@@ -25,7 +25,7 @@ from hgext_zmqhooks.wire.events import Event
 from hgext_zmqhooks.wire.fold import Fold
 from subscriber.store.base import MAX_LIST, Reader
 from subscriber.store.values import JournalRow
-from subscriber.views import Printer, counted
+from subscriber.views import Printer
 
 EQUAL, BEHIND, AHEAD, DIVERGED, UNREAD = "equal", "behind", "ahead", "diverged", "unread"
 SHOWN = 10

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hgext_zmqhooks.service.access import obstacle, remedy
 from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError, Unreachable
+from hgext_zmqhooks.service.words import counted
 from subscriber.credentials import Credentials, expiries, is_deaf, load_credentials, load_relay
 from subscriber.daemon import remote
 from subscriber.inside import check_endpoints, check_state, relay_settings, troubles
@@ -23,7 +24,7 @@ from subscriber.status import gone_rules
 from subscriber.store.connection import peek
 from subscriber.store.sqlite_reader import SqliteReader
 from subscriber.store.values import StoreError
-from subscriber.views import Printer, counted
+from subscriber.views import Printer
 
 PROBE_SECONDS = 5.0
 _FIRST = "mend what is said of `key` first"

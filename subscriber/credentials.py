@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hgext_zmqhooks.keys import files, renew
 from hgext_zmqhooks.keys.named import Named, load_trust
 from hgext_zmqhooks.relay.settings import RelaySettings
+from hgext_zmqhooks.service import parsing
 from hgext_zmqhooks.service.errors import ConfigError, ServiceError
 from hgext_zmqhooks.wire import certificates
 from hgext_zmqhooks.wire.certificates import Certificate
@@ -39,7 +40,7 @@ class Credentials:
 
 def load_credentials(settings: Settings) -> Credentials:
     """Key, roots and name, checked against each other. Raises ServiceError."""
-    keyring = load_trust(settings.file, "trust", settings.trust)
+    keyring = load_trust(settings.file, "trust", settings.trust, parsing.parse)
     ours = _ours(settings)
     secret = ours.load()
     certificate = ours.certificate(secret, keyring, time.time())

@@ -28,7 +28,6 @@ from ..wire.certificates import Certificate
 from ..wire.errors import Refused
 from ..wire.keyfiles import SecretKey
 from ..wire.keyring import Keyring
-from ..wire.reader import Parse, parse
 
 LIMIT = 64 * 1024
 """Bytes. A key file is under 2 KiB; something larger is a wrong path, perhaps a device."""
@@ -95,9 +94,9 @@ def _check_kind(path: str | Path, data: bytes) -> None:
     raise KeyFileError(path, reason, "name the N.key that `zmq-keys` wrote, not N.cert or root.pub")
 
 
-def load_roots(paths: Iterable[str | Path], parse: Parse = parse) -> Keyring:
+def load_roots(paths: Iterable[str | Path]) -> Keyring:
     """A keyring that trusts the root keys in these PEM files. Raises KeyFileError."""
-    return Keyring([load_public(path) for path in paths], parse)
+    return Keyring([load_public(path) for path in paths])
 
 
 def load_public(path: str | Path) -> bytes:

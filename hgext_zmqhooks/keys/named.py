@@ -17,6 +17,7 @@ from ..wire.certificates import Certificate
 from ..wire.errors import Refused
 from ..wire.keyfiles import SecretKey
 from ..wire.keyring import Keyring
+from ..wire.reader import Parse, parse
 from . import renew
 from .files import KeyFileError, MissingError, load_public, load_secret
 from .make import EVERYTHING
@@ -71,11 +72,13 @@ class Named:
         return renew.command(self.name, out, self.trust[0], read=reads, roles=roles)
 
 
-def load_trust(file: Path, key: str, paths: Sequence[Path]) -> Keyring:
-    """A keyring that trusts the roots in these files, named by the list `key`. ConfigError."""
-    return Keyring(
-        [_named(file, f"{key}[{at}]", path, load_public) for at, path in enumerate(paths)]
-    )
+def load_trust(file: Path, key: str, paths: Sequence[Path], parse: Parse = parse) -> Keyring:
+    """A keyring that trusts the roots in these files, named by the list `key`. ConfigError.
+
+    `parse`: see Keyring.
+    """
+    roots = [_named(file, f"{key}[{at}]", path, load_public) for at, path in enumerate(paths)]
+    return Keyring(roots, parse)
 
 
 def _named(

@@ -46,7 +46,7 @@ _MEANINGS = {
     ),
     sqlite3.SQLITE_READONLY: (
         "it cannot be written",
-        "run this as the owner of the file; if you are, see whether the disk is mounted ro",
+        "run this as its owner; chmod u+w FILE if its mode forbids it; is the disk mounted ro?",
     ),
     sqlite3.SQLITE_CANTOPEN: (
         "it cannot be opened",
