@@ -6,7 +6,7 @@ come first that the relay claims to have looked at, FOLLOW goes back to before t
 position in the store never does.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hgext_zmqhooks.wire.errors import Refused
@@ -108,7 +108,7 @@ class Journals:
         """
         infos = list(infos)
         if self._store.first_contact(self._relay) and len(infos) <= MAX_JOURNALS:
-            self._store.learn(self._relay, [self._begin(info, now) for info in infos], now)
+            self._store.learn(self._relay, list(self._beginnings(infos, now)), now)
         return self.heads(infos, now)
 
     def heads(self, infos: Iterable[JournalInfo], now: float) -> list[Alarm]:
@@ -225,17 +225,25 @@ class Journals:
         waiting = (j for j in self._all.values() if j.waits(tick) and not j.beyond)
         return min((j.retry_at for j in waiting), default=None)
 
-    def _begin(self, info: JournalInfo, now: float) -> Standing:
-        """Where `start` says; a name that another relay serves too from the beginning.
+    def _beginnings(self, infos: Iterable[JournalInfo], now: float) -> Iterator[Standing]:
+        """Where `start` says; a name that somebody else has, too, from the beginning.
 
-        For only a journal's beginning says whether it continues what is known.
+        For only a journal's beginning says whether it continues what is known: that of another
+        relay, or of the first one here that goes on under this name.
         """
-        doubtful = info.repo in self._elsewhere
-        scanned = info.sequence if self._start == "latest" and not doubtful else None
-        since = None if isinstance(self._start, str) or doubtful else now - self._start
-        return Standing(
-            journal=info.journal, repo=info.repo, head=info.sequence, scanned=scanned, since=since
-        )
+        taken = set(self._elsewhere)
+        for info in infos:
+            doubtful = info.repo in taken
+            if not info.closed:
+                taken.add(info.repo)
+            latest = self._start == "latest" and not doubtful
+            yield Standing(
+                journal=info.journal,
+                repo=info.repo,
+                head=info.sequence,
+                scanned=info.sequence if latest else None,
+                since=None if isinstance(self._start, str) or doubtful else now - self._start,
+            )
 
     def _load(self, wanted: set[str]) -> None:
         for number, row in enumerate(self._store.journals()):

@@ -130,6 +130,25 @@ def test_the_first_welcome_decides_where_reading_begins(
     assert world.journals.positions(0)[TWO] == 0
 
 
+@pytest.mark.parametrize("start", ["latest", 60.0])
+def test_of_two_repositories_of_one_name_the_second_is_held_whatever_start_says(
+    world: World, start
+) -> None:
+    # Given two that go on under one name when their relay is met for the first time
+    world.start = start
+    world.restart()
+    world.welcome(info(7), info(3, TWO))
+
+    # Then the second is read from its beginning, which does not continue the first
+    assert world.journals.positions(0)[ONE] != 0
+    assert world.journals.positions(0)[TWO] == 0
+    assert (
+        world.inbox.take(batch([Journal(SIGNER, journal=TWO).record()], SIGNER, journal=TWO))
+        is None
+    )
+    assert world.row(TWO).stopped.startswith("unfit-journal")
+
+
 def test_a_bad_record_stops_its_journal_only_and_what_was_before_it_is_kept(world: World) -> None:
     journal = Journal(SIGNER)
     stranger = certified("publisher", root=generate("root"))
