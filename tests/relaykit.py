@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,15 +32,6 @@ from hgext_zmqhooks.wire.values import Draft, Transaction
 
 DEADLINE = 20.0
 EVERYTHING = "hg:**:**:"
-
-
-def until(condition: Callable[[], object], what: str = "condition") -> object:
-    """The first true value of `condition`; fails after the deadline."""
-    end = time.monotonic() + DEADLINE
-    while not (value := condition()):
-        assert time.monotonic() < end, f"{what} did not come true in {DEADLINE} s"
-        threading.Event().wait(0.01)
-    return value
 
 
 class Keys:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.machine import SUBSCRIBER, TOP, Machine, follow, places, until
+from support.machine import SUBSCRIBER, TOP, Machine, follow, places
 from support.pages import Commands, steps
+from support.waiting import wait_for
 
 GUIDES = TOP / "docs" / "howto"
 
@@ -26,7 +27,7 @@ def machine(folder: Path) -> Iterator[Machine]:
     follow(opened, TOP / "README.md")
     opened.run(f"hg init {repository(opened)}")
     opened.push(repository(opened), "default")
-    until(lambda: len(opened.done(config(opened))) == 1)
+    wait_for(lambda: len(opened.done(config(opened))) == 1)
     yield opened
     opened.stop()
 
@@ -83,7 +84,7 @@ def test_a_certificate_is_renewed(machine: Machine) -> None:
 
     assert "PROBLEM" not in said[0]
     assert config(machine).with_name("subscriber.key").read_bytes() != old
-    until(lambda: len(machine.done(config(machine))) == 2)
+    wait_for(lambda: len(machine.done(config(machine))) == 2)
 
 
 def test_a_lost_store_is_filled_from_the_journals_again(machine: Machine) -> None:
@@ -95,9 +96,9 @@ def test_a_lost_store_is_filled_from_the_journals_again(machine: Machine) -> Non
     machine.run(prepare)
     machine.start(f"{SUBSCRIBER}{config(machine)}")
 
-    until(lambda: len(machine.done(config(machine))) == 1)
+    wait_for(lambda: len(machine.done(config(machine))) == 1)
     push_again(machine)
-    until(lambda: len(machine.done(config(machine))) == 2)
+    wait_for(lambda: len(machine.done(config(machine))) == 2)
 
 
 def test_a_dead_delivery_is_run_by_hand(machine: Machine) -> None:
@@ -106,7 +107,7 @@ def test_a_dead_delivery_is_run_by_hand(machine: Machine) -> None:
     script.write_text("exit 65\n")
     push_again(machine)
     listed = f"{SUBSCRIBER}{config(machine)} deliveries --state dead --json"
-    until(lambda: machine.run(listed) != "")
+    wait_for(lambda: machine.run(listed) != "")
     script.write_text(good)
 
     (recipe,) = commands(machine, "run-again.md")
@@ -149,7 +150,7 @@ def test_a_lost_key_is_replaced_and_pushes_go_on_meanwhile(machine: Machine) -> 
     hgrc.write_text(normal.replace("publisher.key", "publisher-2.key"))
     assert push_again(machine) == ""
 
-    until(lambda: len(machine.done(config(machine))) == 3)
+    wait_for(lambda: len(machine.done(config(machine))) == 3)
     listed = machine.run(f"cd {repository(machine)}; hg events")
     assert "catchup: 2 changesets" in listed
     assert machine.run(f"{SUBSCRIBER}{config(machine)} status")

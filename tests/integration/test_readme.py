@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.machine import PATIENCE, TOP, Machine, follow, until
+from support.machine import PATIENCE, TOP, Machine, follow
 from support.pages import Commands, File, steps
+from support.waiting import wait_for
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_the_set_up_of_the_readme_runs_a_script(machine: Machine) -> None:
     follow(machine, TOP / "README.md")
     machine.run(f"hg init {repository}")
     node = machine.push(repository, "default")
-    until(lambda: len(machine.done(config)) == 1)
+    wait_for(lambda: len(machine.done(config)) == 1)
 
     assert f"pushed to team/app, now at {node}" in machine.output(config, machine.done(config)[0])
     assert "1 changeset" in machine.run(f"cd {repository}; hg events")
@@ -60,8 +61,8 @@ def test_the_guide_to_a_second_subscriber(machine: Machine) -> None:
     machine.run(f"hg init {repository}")
     machine.push(repository, "default")
     machine.push(repository, "release-1")
-    until(lambda: len(machine.done(second)) == 1)
-    until(lambda: len(machine.done(first)) == 1)
+    wait_for(lambda: len(machine.done(second)) == 1)
+    wait_for(lambda: len(machine.done(first)) == 1)
 
     assert "deploying release-1" in machine.output(second, machine.done(second)[0])
 
@@ -91,7 +92,7 @@ class Session:
         before, mark = len(self.said()), f"[block {self._count} done]"
         self._bash.stdin.write(f"{text}echo '{mark}'\n")
         self._bash.stdin.flush()
-        until(lambda: mark in self.said() or self._bash.poll() is not None)
+        wait_for(lambda: mark in self.said() or self._bash.poll() is not None)
         assert mark in self.said(), f"{text}\n{self.said()}"
         return self.said()[before:]
 
@@ -116,7 +117,7 @@ def test_the_tutorial(machine: Machine) -> None:
             step.write()
         elif isinstance(step, Commands):
             if "deliveries" in step.text:
-                until(lambda: len(machine.done(config)) == 1)
+                wait_for(lambda: len(machine.done(config)) == 1)
             said += bash.type(step.text)
 
     assert bash.end() == 0

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import relaykit
 import zmq
-from relaykit import until
 from support.nobody import unprivileged
+from support.waiting import wait_for
 
 from hgext_zmqhooks.relay import report
 from hgext_zmqhooks.wire import keyfiles
@@ -192,8 +192,8 @@ class TestStatus:
         client.follow(positions={repo.head().journal: 1})
         events = client.hear(Events)
         client.say(Ack({events.journal: 3}, 0))
-        until(lambda: (place.folder / "relay.db").exists() and self.rows(place), "a row")
-        (row,) = until(lambda: [one for one in self.rows(place) if one["position"] == 3], "ack")
+        wait_for(lambda: (place.folder / "relay.db").exists() and self.rows(place), "a row")
+        (row,) = wait_for(lambda: [one for one in self.rows(place) if one["position"] == 3], "ack")
         assert (row["subscriber"], row["repo"], row["head"]) == ("ci", "team/app", 3)
         assert (row["lag"], row["seconds"]) == (0, 0.0)
         client.close()
@@ -215,8 +215,8 @@ class TestStatus:
         (place.folder / "subscriber.yml").write_text(config)
         daemon()
         place.client().follow()
-        until((place.folder / "relay.db").exists, "the state")
-        assert until(partial(self.rows, place, config="subscriber.yml"), "a row")
+        wait_for((place.folder / "relay.db").exists, "the state")
+        assert wait_for(partial(self.rows, place, config="subscriber.yml"), "a row")
         assert relay(place, "check", config="subscriber.yml").returncode == 0
         refused = relay(place, config="subscriber.yml")
         assert refused.returncode == 78
@@ -309,7 +309,7 @@ def test_a_subscriber_that_floods_and_hangs_up_ends_nobody_else(place, daemon):
     """libzmq aborts when a peer leaves whose messages fill a socket: the relay keeps it empty."""
     repo = place.repo()
     process = daemon()
-    until((place.folder / "run" / "subscribe").exists, "the relay serves")
+    wait_for((place.folder / "run" / "subscribe").exists, "the relay serves")
     honest = place.client()
     honest.follow()
     heavy = (*[f"hg:x{number}/**:**:" for number in range(999)], relaykit.EVERYTHING)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import relaykit
 import zmq
-from relaykit import publish_live, until
+from relaykit import publish_live
+from support.waiting import wait_for
 
 from hgext_zmqhooks.service import sockets
 from hgext_zmqhooks.service.sockets import Endpoint
@@ -139,7 +140,7 @@ def test_messages_that_are_no_events_on_the_publish_socket(place, caplog):
             send_messages(place, zmq.XPUB, connect, [b"t", BLOCK[:9_000], bytes(64), b"c"], 500)
 
         meanwhile(client, attack)
-        until(lambda: relay.counters.get("refused", "bad-frames") > 50, "refusals")
+        wait_for(lambda: relay.counters.get("refused", "bad-frames") > 50, "refusals")
         honest_traffic_goes_on(place, client, repo, 1)
         assert relay.counters.get("refused", "bad-certificate") > 0
         assert memory() - before < 200 << 20
@@ -191,8 +192,8 @@ def test_messages_that_are_no_dialogue_on_a_session_socket(place, caplog):
             honest_traffic_goes_on(place, client, repo, next(sequences))
 
         meanwhile(client, attack, honest)
-        until(lambda: relay.counters.get("refused", "bad-message") > 0, "refused headers")
-        until(lambda: relay.counters.get("refused", "too-much") > 95, "refused messages")
+        wait_for(lambda: relay.counters.get("refused", "bad-message") > 0, "refused headers")
+        wait_for(lambda: relay.counters.get("refused", "too-much") > 95, "refused messages")
         honest()
     assert most_lines_of_one_kind_in_a_second(caplog) > 0.95
 
@@ -207,7 +208,7 @@ class TestBadCopies:
             assert attacker.poll(10_000)
             assert attacker.recv() == b"\x01"
             attacker.send_multipart(frames)
-            until(lambda: relay.counters.get("refused", kind) == 1, kind)
+            wait_for(lambda: relay.counters.get("refused", kind) == 1, kind)
             assert not attacker.poll(0), "no answer"
         finally:
             attacker.close(linger=0)

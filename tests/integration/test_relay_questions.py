@@ -6,7 +6,8 @@ import socket
 import pytest
 import relaykit
 import zmq
-from relaykit import publish_live, until
+from relaykit import publish_live
+from support.waiting import wait_for
 
 from hgext_zmqhooks.publish import Ending, Publisher
 from hgext_zmqhooks.service import sockets
@@ -49,7 +50,7 @@ def test_each_subscriber_of_a_journal_with_what_it_acknowledged(place):
         other = place.client(key=place.keys.make("mirror", read=("hg:team/**:*:",)))
         other.follow(positions={journal: 1})
         ci.say(Ack({journal: 1}, 1))
-        until(lambda: told(ask(place, journal))[0][1] == 1, "the acknowledgement")
+        wait_for(lambda: told(ask(place, journal))[0][1] == 1, "the acknowledgement")
         publish_live(place, [one.frames() for one in repo.commit()])
         # When hg asks, then both stand there, and how far they are
         answer = ask(place, journal)
@@ -58,7 +59,7 @@ def test_each_subscriber_of_a_journal_with_what_it_acknowledged(place):
         assert all(row.seen > 0 for row in answer.rows)
         # When one goes, then it is known still, behind the other one
         ci.say(Bye("done"))
-        until(lambda: ask(place, journal).sessions == 1, "the session ended")
+        wait_for(lambda: ask(place, journal).sessions == 1, "the session ended")
         assert told(ask(place, journal)) == [("mirror", 1, True), ("ci", 1, False)]
     # When the relay is started again, then it has forgotten nobody
     with place.relay():
@@ -100,7 +101,7 @@ def test_garbage_questions_are_refused_counted_and_logged_a_little(place, caplog
         for _ in range(40):
             for frames in bad:
                 own.send_multipart(frames)
-        until(lambda: relay.counters.get("refused", "bad-question") == 200, "refusals")
+        wait_for(lambda: relay.counters.get("refused", "bad-question") == 200, "refusals")
         assert relay.counters.get("questions") == 0
         assert not own.poll(0), "none is answered"
         lines = [one for one in caplog.records if one.fields.get("kind") == "live-bad-question"]
@@ -122,7 +123,7 @@ def test_who_asks_and_never_reads_costs_the_others_nothing(place):
         assert ask(place, journal).head == 1
         (message,) = repo.commit()
         assert len(publish_live(place, [message.frames()])) == 1
-        until(lambda: relay.counters.get("questions") > 20_000, "all are heard")
+        wait_for(lambda: relay.counters.get("questions") > 20_000, "all are heard")
 
 
 class TestTcp:
@@ -176,7 +177,7 @@ class TestTcp:
         with place.relay(publish=tcp) as relay:
             for kind, curve in tries.items():
                 assert Publisher().ask(tcp, repo.head().journal, 0.5, curve)[1] is None
-                until(lambda kind=kind: relay.counters.get("refused", kind) > 0, kind)
+                wait_for(lambda kind=kind: relay.counters.get("refused", kind) > 0, kind)
             assert relay.counters.get("questions") == 0
             # A journal that the relay does not know tells nothing but that.
             answer = Publisher().ask(tcp, NOBODY_KNOWS, AMPLE, tries["not-allowed"])[1]

@@ -8,7 +8,8 @@ import time
 import pytest
 import relaykit
 import zmq
-from relaykit import draft, publish_live, until
+from relaykit import draft, publish_live
+from support.waiting import wait_for
 
 from hgext_zmqhooks.journal.format import EVENTS
 from hgext_zmqhooks.relay import state
@@ -251,10 +252,10 @@ def test_acks_are_kept_for_status(place):
     with place.relay():
         client = place.client()
         client.follow(positions={repo.head().journal: 1})
-        rows = until(lambda: list(_rows(place)), "the position at the beginning")
+        rows = wait_for(lambda: list(_rows(place)), "the position at the beginning")
         assert [(row.name, row.repo, row.sequence) for row in rows] == [("ci", "team/app", 1)]
         collect(client, 2)
-        until(lambda: [row.sequence for row in _rows(place)] == [3], "the ack")
+        wait_for(lambda: [row.sequence for row in _rows(place)] == [3], "the ack")
 
 
 def _rows(place):
@@ -453,7 +454,7 @@ class TestBroadcast:
                         received.append(listener.recv_multipart())
                     return len(received) >= 4
 
-                until(more, "broadcast events")
+                wait_for(more, "broadcast events")
             finally:
                 listener.close(linger=0)
         events = [

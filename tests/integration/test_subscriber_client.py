@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 import zmq
-from relaykit import Keys, draft, place, until
+from relaykit import Keys, draft, place
 from signing import KEYRING, NOW, Journal, batch, certified
+from support.waiting import wait_for
 
 from hgext_zmqhooks.service.life import Stop
 from hgext_zmqhooks.service.metrics import Counters
@@ -188,7 +189,7 @@ def test_events_before_a_goodbye_are_stored_and_acked() -> None:
 
         assert relay.frames()[1] == b"ACK"
         assert len(relay.store.events(0, 10)) == 1
-        until(lambda: relay.counters.get("sessions-lost", "bye"), "the goodbye")
+        wait_for(lambda: relay.counters.get("sessions-lost", "bye"), "the goodbye")
 
 
 def test_the_client_says_goodbye_when_it_is_stopped() -> None:
@@ -345,8 +346,8 @@ def test_a_lost_connection_is_noticed_at_once_and_made_again() -> None:
         thread.start()
         for count in (1, 2):
             with here.relay():
-                until(lambda count=count: len(welcomes) >= count)
-                until(lambda: tools.store.events(0, 10))
+                wait_for(lambda count=count: len(welcomes) >= count)
+                wait_for(lambda: tools.store.events(0, 10))
         stop.set()
         thread.join(20)
 

@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from support.pages import File, steps
+from support.waiting import wait_for
 
 TOP = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -55,7 +55,7 @@ class Machine:
                 stderr=log,
             )
         self.daemons.append(daemon)
-        until(lambda: " daemon: ready" in path.read_text() or daemon.poll() is not None)
+        wait_for(lambda: " daemon: ready" in path.read_text() or daemon.poll() is not None)
         assert daemon.poll() is None, path.read_text()
 
     def done(self, config: Path) -> list[dict]:
@@ -80,13 +80,6 @@ class Machine:
         for daemon in self.daemons:
             daemon.terminate()
         assert [daemon.wait(PATIENCE) for daemon in self.daemons] == [0] * len(self.daemons)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.1)
 
 
 def places(folder: Path) -> dict[str, Path]:

@@ -12,7 +12,9 @@ PATIENCE = 40.0
 _PAUSE = 0.02
 
 
-def wait_for(condition: Callable[[], T], what: str, deadline: float = PATIENCE) -> T:
+def wait_for(
+    condition: Callable[[], T], what: str = "the condition", deadline: float = PATIENCE
+) -> T:
     """The first true value of `condition`; AssertionError after `deadline` seconds."""
     end = time.monotonic() + deadline
     while not (value := condition()):

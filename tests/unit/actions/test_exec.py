@@ -7,10 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_for
 
 from subscriber.actions.base import OUTPUT_LIMIT, Cancel, Job, Kind, Verdict
 from subscriber.actions.exec import Exec, Outcome, environment, judge
@@ -44,13 +44,6 @@ def run(action: Exec, what: Job) -> Verdict:
 
 def shell(folder: Path, text: str, **options: object) -> Exec:
     return Exec(("/bin/sh", "-c", text), str(folder), **options)  # type: ignore[arg-type]
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.01)
 
 
 def alive(pid: int) -> bool:
@@ -214,7 +207,7 @@ def test_the_time_limit_ends_the_whole_group(tmp_path: Path) -> None:
     assert verdict.ended - verdict.started < DEADLINE
     for name in ("child", "self"):
         pid = int((tmp_path / name).read_text())
-        eventually(lambda pid=pid: not alive(pid))  # type: ignore[misc]
+        wait_for(lambda pid=pid: not alive(pid))  # type: ignore[misc]
 
 
 def test_a_polite_command_may_clean_up_at_its_limit(tmp_path: Path) -> None:
@@ -231,7 +224,7 @@ def test_what_a_command_leaves_in_its_group_ends_with_it(tmp_path: Path) -> None
 
     assert verdict.kind is Kind.DONE
     pid = int(verdict.output)
-    eventually(lambda: not alive(pid))
+    wait_for(lambda: not alive(pid))
 
 
 def test_a_detached_process_that_keeps_the_output_does_not_hold_us_up(tmp_path: Path) -> None:
@@ -248,7 +241,7 @@ def test_cancelling_ends_it_and_does_not_count(tmp_path: Path) -> None:
         action = shell(tmp_path, "echo $$ > self; sleep 600")
         thread = threading.Thread(target=lambda: verdicts.append(action.run(job(), cancel)))
         thread.start()
-        eventually((tmp_path / "self").exists)
+        wait_for((tmp_path / "self").exists)
         cancel.set("the daemon ends")
         cancel.set("a second reason changes nothing")
         thread.join(DEADLINE)
@@ -274,14 +267,14 @@ def test_a_killed_runner_takes_its_command_along_and_does_not_count(tmp_path: Pa
     with Cancel() as cancel:
         thread = threading.Thread(target=lambda: verdicts.append(action.run(job(), cancel)))
         thread.start()
-        eventually(lambda: (tmp_path / "self").exists() and (tmp_path / "self").read_text())
+        wait_for(lambda: (tmp_path / "self").exists() and (tmp_path / "self").read_text())
         command, guard = map(int, (tmp_path / "self").read_text().split())
         os.kill(guard, signal.SIGKILL)
         thread.join(DEADLINE)
 
     (verdict,) = verdicts
     assert (verdict.kind, verdict.interrupted) == (Kind.RETRY, True)
-    eventually(lambda: not alive(command))
+    wait_for(lambda: not alive(command))
 
 
 DAEMON = """
@@ -303,14 +296,14 @@ def test_nothing_outlives_a_killed_daemon_and_its_successor_waits_for_that(tmp_p
         [sys.executable, "-c", DAEMON, text, str(tmp_path), str(lock)],
         env=os.environ | {"PYTHONPATH": here},
     )
-    eventually(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text())
+    wait_for(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text())
     pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
 
     assert not free(lock)
     daemon.kill()
     daemon.wait(DEADLINE)
 
-    eventually(lambda: free(lock))
+    wait_for(lambda: free(lock))
     assert not any(map(alive, pids))
 
 
@@ -398,4 +391,4 @@ def test_what_it_left_running_may_write_for_ever(
 
     assert verdict.kind is Kind.DONE
     pid = int((tmp_path / "pid").read_text())
-    eventually(lambda: not alive(pid))  # of SIGPIPE, when the attempt closed its end
+    wait_for(lambda: not alive(pid))  # of SIGPIPE, when the attempt closed its end

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from storekit import BOXES, DONE, JOURNAL, batch, delivery, fill, record, retry
+from support.waiting import wait_for
 
 from hgext_zmqhooks.service.life import Stop
 from hgext_zmqhooks.wire import events
@@ -20,16 +21,6 @@ from subscriber.engine.rules import RuleSpec
 from subscriber.store.base import State, StoreError, Wanted
 
 DEADLINE = 20.0
-
-
-def until(condition):
-    """Wait for a condition with a deadline."""
-    end = time.monotonic() + DEADLINE
-    pause = threading.Event()
-    while not (value := condition()):
-        assert time.monotonic() < end, "it did not happen in time"
-        pause.wait(0.002)
-    return value
 
 
 def verdict(kind=Kind.DONE, reason="", **more):
@@ -123,7 +114,7 @@ class TestRunning:
         store.accept(batch(2, None, records=records, deliveries=[delivery(2, first=1)]))
         start(store, action)
         job = action.next()
-        until(done(store, 1))
+        wait_for(done(store, 1))
         item = store.delivery("build-9f-2")
         assert (job.delivery_id, job.event_id) == (item.id, f"{JOURNAL}/2")
         assert (job.fence, job.attempt, job.rule) == (item.fence, 1, "build")
@@ -136,7 +127,7 @@ class TestRunning:
         action = Recorder()
         fill(store, 20)
         start(store, action)
-        until(done(store, 20))
+        wait_for(done(store, 20))
         ran = [action.next().event_id for _ in range(20)]
         assert ran == [f"{JOURNAL}/{n}" for n in range(1, 21)]
 
@@ -165,7 +156,7 @@ class TestRunning:
         items = [delivery(1, rule) for rule in rules]
         store.accept(batch(1, None, records=[record(1)], deliveries=items))
         start(store, Recorder(answer), *rules, workers=3)
-        until(done(store, 9))
+        wait_for(done(store, 9))
         assert most == [3]
 
     def test_deliveries_of_unknown_rules_stay(self, store, start):
@@ -173,7 +164,7 @@ class TestRunning:
         items = [delivery(1, "gone"), delivery(1, "build")]
         store.accept(batch(1, None, records=[record(1)], deliveries=items))
         engine = start(store, action)
-        until(done(store, 1))
+        wait_for(done(store, 1))
         engine.end()
         assert state(store, rule="gone") is State.PENDING
         assert action.jobs.qsize() == 1
@@ -195,7 +186,7 @@ class TestVerdicts:
         action = Recorder(lambda _j, _c: verdict(exit_status=0, output=b"built"))
         fill(store, 1)
         start(store, action)
-        until(done(store, 1))
+        wait_for(done(store, 1))
         (receipt,) = store.receipts("build-9f-1")
         assert (receipt.owner, receipt.outcome.output) == ("ci/1", b"built")
         assert store.delivery("build-9f-1").ended >= start_time
@@ -205,7 +196,7 @@ class TestVerdicts:
         fill(store, 2)
         engine = start(store, action)
         assert action.next().attempt == 1
-        until(lambda: state(store) is State.RETRYING)
+        wait_for(lambda: state(store) is State.RETRYING)
         assert 0.5 < store.delivery("build-9f-1").due - time.time() <= 1.1
         assert action.next().attempt == 2
         engine.end()
@@ -216,7 +207,7 @@ class TestVerdicts:
         action = Recorder(lambda job, _c: answers[int(job.event_id.rpartition("/")[2])])
         fill(store, 2)
         start(store, action)
-        until(done(store, 1))
+        wait_for(done(store, 1))
         assert [state(store, 1), state(store, 2)] == [State.DEAD, State.DONE]
 
     def test_an_action_that_raises_is_a_failure_and_stops_nothing(self, store, start, caplog):
@@ -228,8 +219,8 @@ class TestVerdicts:
         items = [delivery(1, "broken"), delivery(1, "build")]
         store.accept(batch(1, None, records=[record(1)], deliveries=items))
         start(store, Recorder(answer), "broken", "build")
-        until(done(store, 1))
-        until(lambda: state(store, rule="broken") is State.RETRYING)
+        wait_for(done(store, 1))
+        wait_for(lambda: state(store, rule="broken") is State.RETRYING)
         assert "defect" in store.delivery("broken-9f-1").reason
         assert "the action is defective" in caplog.text
 
@@ -237,7 +228,7 @@ class TestVerdicts:
         action = Recorder()
         store.accept(batch(1, None, records=[record(1)], deliveries=[delivery(1, first=7, last=8)]))
         start(store, action)
-        until(lambda: state(store) is State.DEAD)
+        wait_for(lambda: state(store) is State.DEAD)
         assert action.jobs.empty()
 
     def test_without_descriptors_it_is_tried_later_and_not_counted(self, store, start, monkeypatch):
@@ -249,7 +240,7 @@ class TestVerdicts:
         fill(store, 1)
         engine = start(store, Recorder())
         # When a delivery is claimed
-        until(lambda: state(store) is State.RETRYING)
+        wait_for(lambda: state(store) is State.RETRYING)
         # Then the engine lives, and goes on when there are some again
         item = store.delivery("build-9f-1")
         assert (item.attempts, "Too many open files" in item.reason) == (0, True)
@@ -259,7 +250,7 @@ class TestVerdicts:
         caplog.set_level(logging.INFO, "zmqhooks.engine")
         fill(store, 1)
         engine = start(store, Recorder())
-        until(done(store, 1))
+        wait_for(done(store, 1))
         engine.end()
         (line,) = [entry for entry in caplog.records if entry.message == "delivery done"]
         assert line.fields["delivery"] == "build-9f-1"
@@ -282,7 +273,7 @@ class TestStop:
 
     def test_what_does_not_finish_is_cancelled_and_given_back_uncounted(self, store, start, caplog):
         def answer(_job, cancel):
-            until(lambda: cancel.reason)
+            wait_for(lambda: cancel.reason)
             return verdict(Kind.RETRY, cancel.reason, interrupted=True)
 
         action = Recorder(answer)
@@ -308,7 +299,7 @@ class TestStop:
         assert store.release_leases(time.time()) == 1
         # Whatever it says now is too late
         go.set()
-        until(lambda: not engine.dispatcher.running())
+        wait_for(lambda: not engine.dispatcher.running())
         assert state(store) is State.PENDING
 
     def test_an_idle_engine_stops_at_once(self, store, start):
@@ -324,13 +315,13 @@ class TestLeases:
         begun = time.time()
         action = Recorder(
             lambda job, _c: (
-                until(lambda: store.delivery(job.delivery_id).lease_until > begun + 4 * lease)
+                wait_for(lambda: store.delivery(job.delivery_id).lease_until > begun + 4 * lease)
                 and verdict()
             )
         )
         fill(store, 1)
         start(store, action, lease=lease)
-        until(done(store, 1))
+        wait_for(done(store, 1))
         assert store.delivery("build-9f-1").lost == 0
         assert action.jobs.qsize() == 1
 
@@ -338,7 +329,7 @@ class TestLeases:
         reasons = queue.Queue()
 
         def answer(_job, cancel):
-            reasons.put(until(lambda: cancel.reason))
+            reasons.put(wait_for(lambda: cancel.reason))
             return verdict(Kind.RETRY, "killed", interrupted=True)
 
         action = Recorder(answer)
@@ -349,7 +340,7 @@ class TestLeases:
         (other,) = store.claim("ci/2", 9000.0, 1, time.time() + 9000)
         # Then our attempt is broken off, and its result is not recorded
         assert "given to another" in reasons.get(timeout=DEADLINE)
-        until(lambda: not engine.dispatcher.running())
+        wait_for(lambda: not engine.dispatcher.running())
         assert store.delivery("build-9f-1") == other.delivery
         assert store.finish(other.delivery.id, other.fence, DONE, time.time())
         owners = [(each.owner, each.outcome.verdict) for each in store.receipts("build-9f-1")]
@@ -362,7 +353,7 @@ class TestLeases:
             together.append(job.fence)
             most.append(len(together))
             if len(most) == 1:
-                until(lambda: cancel.reason)
+                wait_for(lambda: cancel.reason)
             together.remove(job.fence)
             return verdict(Kind.DONE)
 
@@ -374,7 +365,7 @@ class TestLeases:
         store.release_leases(time.time())
         engine.dispatcher.notify()
         # Then it runs again, but only when the first attempt has ended, whose result is refused
-        until(done(store, 1))
+        wait_for(done(store, 1))
         assert most == [1, 1]
         receipts = store.receipts("build-9f-1")
         verdicts = [receipt.outcome.verdict for receipt in receipts]
@@ -389,7 +380,7 @@ class TestLeases:
         def answer(job, cancel):
             if not broken:
                 broken.append(1)
-                ended.put((until(lambda: cancel.reason), time.time()))
+                ended.put((wait_for(lambda: cancel.reason), time.time()))
                 return verdict(Kind.RETRY, "killed", interrupted=True)
             return verdict()
 
@@ -403,7 +394,7 @@ class TestLeases:
         assert "could not be extended" in reason
         assert at < last
         sqlite_store._db.execute("PRAGMA query_only = OFF")
-        until(lambda: state(sqlite_store) is State.RETRYING)
+        wait_for(lambda: state(sqlite_store) is State.RETRYING)
         assert sqlite_store.delivery("build-9f-1").attempts == 0
         engine.end()
 
@@ -414,10 +405,10 @@ class TestStoreTrouble:
         fill(sqlite_store, 1)
         sqlite_store._db.execute("PRAGMA query_only = ON")
         start(sqlite_store, action)
-        until(lambda: "the store failed" in caplog.text)
+        wait_for(lambda: "the store failed" in caplog.text)
         assert action.jobs.empty()
         sqlite_store._db.execute("PRAGMA query_only = OFF")
-        until(done(sqlite_store, 1))
+        wait_for(done(sqlite_store, 1))
 
     def test_a_receipt_is_written_as_soon_as_the_store_takes_it(self, sqlite_store, start, caplog):
         def answer(_job, _cancel):
@@ -427,9 +418,9 @@ class TestStoreTrouble:
         action = Recorder(answer)
         fill(sqlite_store, 1)
         start(sqlite_store, action)
-        until(lambda: "receipt not written" in caplog.text)
+        wait_for(lambda: "receipt not written" in caplog.text)
         sqlite_store._db.execute("PRAGMA query_only = OFF")
-        until(done(sqlite_store, 1))
+        wait_for(done(sqlite_store, 1))
         assert action.jobs.qsize() == 1
         assert sqlite_store.receipts("build-9f-1")[0].outcome.output == b"once"
 
@@ -442,7 +433,7 @@ class TestStoreTrouble:
         fill(store, 1)
         action = Recorder()
         start(store, action)
-        until(lambda: state(store) is State.RETRYING)
+        wait_for(lambda: state(store) is State.RETRYING)
         item = store.delivery("build-9f-1")
         assert (item.attempts, action.jobs.qsize()) == (0, 0)
         assert "it is damaged" in item.reason
@@ -476,6 +467,6 @@ def test_many_calls_wake_once_and_none_is_lost():
 def test_nothing_is_listed_as_running_when_all_is_done(store, start):
     fill(store, 5)
     engine = start(store, Recorder())
-    until(done(store, 5))
-    until(lambda: not engine.dispatcher.running())
+    wait_for(done(store, 5))
+    wait_for(lambda: not engine.dispatcher.running())
     assert store.deliveries(Wanted(states=frozenset({State.RUNNING})), 9) == []
