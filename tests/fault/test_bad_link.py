@@ -136,6 +136,7 @@ def test_an_hour_of_pushes_is_made_up_for_without_a_restart(place: Place) -> Non
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("direction", [UP, DOWN])
 def test_one_direction_stands_still(place: Place, direction: str) -> None:
     # Then who hears nothing gives the session up, and a new one brings what was missed
