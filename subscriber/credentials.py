@@ -40,7 +40,7 @@ class Credentials:
 
 def load_credentials(settings: Settings) -> Credentials:
     """Key, roots and name, checked against each other. Raises ServiceError."""
-    keyring = load_trust(settings.file, "trust", settings.trust, parsing.parse)
+    keyring = load_trust(settings.file, "trust", settings.trust, parsing.decode)
     ours = _ours(settings)
     secret = ours.load()
     certificate = ours.certificate(secret, keyring, time.time())

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..service.errors import ConfigError
-from ..wire import certificates
+from ..wire import certificates, events
 from ..wire.certificates import Certificate
 from ..wire.errors import Refused
 from ..wire.keyfiles import SecretKey
-from ..wire.keyring import Keyring
-from ..wire.reader import Parse, parse
+from ..wire.keyring import Keyring, Read
 from . import renew
 from .files import KeyFileError, MissingError, load_public, load_secret
 from .make import EVERYTHING
@@ -72,13 +71,15 @@ class Named:
         return renew.command(self.name, out, self.trust[0], read=reads, roles=roles)
 
 
-def load_trust(file: Path, key: str, paths: Sequence[Path], parse: Parse = parse) -> Keyring:
+def load_trust(
+    file: Path, key: str, paths: Sequence[Path], read: Read = events.decode
+) -> Keyring:
     """A keyring that trusts the roots in these files, named by the list `key`. ConfigError.
 
-    `parse`: see Keyring.
+    `read`: see Keyring.
     """
     roots = [_named(file, f"{key}[{at}]", path, load_public) for at, path in enumerate(paths)]
-    return Keyring(roots, parse)
+    return Keyring(roots, read)
 
 
 def _named(

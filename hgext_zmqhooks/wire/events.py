@@ -23,7 +23,7 @@ from typing import Any
 
 from . import topics
 from .errors import Refused
-from .reader import Parse, Reader, parse
+from .reader import Reader, parse
 from .values import (
     BASELINE,
     LISTS,
@@ -164,7 +164,7 @@ def _head(draft: Draft, place: Place) -> dict[str, object]:
     return data
 
 
-def decode(data: bytes, parse: Parse = parse) -> Event:
+def decode(data: bytes) -> Event:
     """The typed value of an event's bytes; Refused "malformed-event" if it has not the form."""
     if len(data) > MAX_LENGTH:
         raise Refused("malformed-event", f"{len(data)} bytes, at most {MAX_LENGTH}")

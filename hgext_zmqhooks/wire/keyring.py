@@ -3,7 +3,7 @@
 Pure: the time is an argument. A certificate is checked once and remembered by its SHA-256.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -11,9 +11,11 @@ from . import envelope, events
 from .certificates import Certificate, decode, split_token
 from .errors import Refused
 from .keyfiles import thumbprint
-from .reader import Parse, parse
 from .topics import matches_any
 from .values import Event
+
+Read = Callable[[bytes], Event]
+"""`events.decode`, or what says the same of the same bytes."""
 
 REMEMBERED = 4096
 """Checked certificates kept; a host has a handful."""
@@ -32,6 +34,7 @@ class Authentic:
     """An event whose signature, signer and topic fit; what `standing` means is the caller's."""
 
     event: Event
+    topic: str
     certificate: Certificate
     standing: Standing
 
@@ -39,11 +42,11 @@ class Authentic:
 class Keyring:
     """The roots that this process trusts, each a 32-byte Ed25519 public key.
 
-    `parse` reads the JSON of events, exactly as reader.parse does.
+    `read` reads events, exactly as events.decode does.
     """
 
-    def __init__(self, roots: Iterable[bytes], parse: Parse = parse) -> None:
-        self._parse = parse
+    def __init__(self, roots: Iterable[bytes], read: Read = events.decode) -> None:
+        self._read = read
         self._roots = {thumbprint(root): root for root in roots}
         self._checked: dict[bytes, Certificate] = {}
 
@@ -88,7 +91,7 @@ class Keyring:
         Refused: "wrong-topic", and as `attest`.
         """
         authentic = self.attest(message.event, message.signature, message.certificate, now)
-        topic = authentic.event.topic
+        topic = authentic.topic
         if topic.encode() != message.topic:
             raise Refused("wrong-topic", f"event {authentic.event.id} belongs to {topic!r}")
         return authentic
@@ -114,11 +117,11 @@ class Keyring:
             signed = envelope.verified(envelope.pae(event), signature, certificate.public)
         if not signed:
             raise Refused("bad-signature", "the signature does not fit the event's bytes")
-        value = events.decode(event, self._parse)
+        value = self._read(event)
         topic = value.topic
         if "publisher" not in certificate.roles or not matches_any(certificate.publish, topic):
             raise Refused("not-allowed", f"{certificate.sub!r} may not publish {topic!r}")
-        return Authentic(value, certificate, standing_at(certificate, now))
+        return Authentic(value, topic, certificate, standing_at(certificate, now))
 
 
 def standing_at(certificate: Certificate, now: float) -> Standing:

@@ -9,9 +9,6 @@ from .errors import Refused
 
 T = TypeVar("T")
 
-Parse = Callable[[bytes], object]
-"""`parse`, or what says the same of the same bytes."""
-
 
 def parse(data: bytes | str) -> object:
     """The JSON value of these bytes, where every reader sees the same one; else ValueError.

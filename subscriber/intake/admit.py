@@ -154,6 +154,7 @@ class _Gate:
         self._tokens = {hashlib.sha256(token).hexdigest(): token for token in tokens}
         self._repo = known.repo
         self._branches = dict(known.state.branches)
+        self._here = JournalState(known.state.scanned, self._branches, known.state.origin)
         self._heads: dict[str, Link] = {}
         self._continues: dict[str, Continued] = {}
         self._admitted: list[tuple[Record, Authentic, str]] = []
@@ -194,7 +195,7 @@ class _Gate:
         event = authentic.event
         self.branch = event.branch
         self._check_place(event, record)
-        if not matches_any(self._patterns, event.topic):
+        if not matches_any(self._patterns, authentic.topic):
             self._unasked += 1
             return
         sha256 = digest(record.event)
@@ -236,8 +237,7 @@ class _Gate:
             stored = self._known.digest(event.journal, event.sequence)
             if stored is None and not self._was_left_out(event):  # looked at, and not wanted then
                 return True
-        here = JournalState(state.scanned, self._branches, state.origin)
-        verdict = sequence.judge(event, sha256, here, stored)
+        verdict = sequence.judge(event, sha256, self._here, stored)
         if verdict.outcome is sequence.Outcome.DUPLICATE:
             return True
         if event.sequence in self._known.admitted and stored is None:
@@ -331,7 +331,7 @@ class _Gate:
             sha256=sha256,
             repo=event.repo,
             branch=event.branch,
-            topic=event.topic,
+            topic=authentic.topic,
             event_id=event.id,
             type=event.type,
             transaction=event.transaction.id,
