@@ -18,7 +18,7 @@ from hgext_zmqhooks.service.words import counted
 from subscriber.credentials import Credentials, expiries, is_deaf, load_credentials, load_relay
 from subscriber.daemon import remote
 from subscriber.inside import check_endpoints, check_state, relay_settings, troubles
-from subscriber.intake.client import probe
+from subscriber.intake.connect import probe
 from subscriber.settings import Peer, Rule, Settings, beside, load_settings, many
 from subscriber.status import gone_rules
 from subscriber.store.connection import peek

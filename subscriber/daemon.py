@@ -42,7 +42,8 @@ from subscriber.credentials import (
 from subscriber.engine.dispatch import CANCEL_BOUND, FINISH_BOUND, Dispatcher
 from subscriber.engine.rules import RuleSpec, compile_rule, deliveries
 from subscriber.inside import check_endpoints, relay_settings
-from subscriber.intake.client import Client, Context, Remote, new_identity
+from subscriber.intake.client import Client, new_identity
+from subscriber.intake.connect import Context, Remote
 from subscriber.intake.inbox import Decisions, Match, Tools
 from subscriber.intake.verify import Verifier
 from subscriber.settings import Peer, Rule, Settings, beside, followed, many

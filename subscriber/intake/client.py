@@ -9,9 +9,8 @@ good would never try again. The socket's monitor tells at once when a connection
 
 import contextlib
 import logging
-import random
 import secrets
-import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,12 +18,10 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from hgext_zmqhooks.service import sockets
-from hgext_zmqhooks.service.errors import ServiceError
 from hgext_zmqhooks.service.life import ROOT, Stop, fields
 from hgext_zmqhooks.wire import messages
 from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.keyfiles import SecretKey
-from hgext_zmqhooks.wire.keyring import Keyring
 from hgext_zmqhooks.wire.messages import BEAT_SECONDS, CREDIT, MAX_MESSAGE, SILENCE_SECONDS
 from hgext_zmqhooks.wire.session import (
     Ack,
@@ -39,45 +36,19 @@ from hgext_zmqhooks.wire.session import (
     SessionRefused,
     Welcome,
 )
+from subscriber.intake.backoff import Backoff
+from subscriber.intake.connect import ENDS, Context, Lost, Remote, secure
 from subscriber.intake.inbox import Inbox, Tools
 from subscriber.intake.journals import Alarm, Journals, Start
+from subscriber.intake.verify import Pending
 from subscriber.store.values import StoreError
 
-FIRST_DELAY = 0.2
-LAST_DELAY = 30.0
 MESSAGES_PER_TURN = 32
+AHEAD = 1
+"""Batches that may be verified while an earlier one is judged and stored."""
 GOODBYE_MS = 500
 
-Context = zmq.Context[zmq.Socket[bytes]]
-
-_ENDS = {
-    zmq.EVENT_DISCONNECTED: "the connection was lost",
-    zmq.EVENT_CLOSED: "nobody listens there",
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake failed: is it the relay's certificate?",
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "the handshake failed: no relay listens there",
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the relay refused our key",
-}
-
-
-class Lost(Exception):  # noqa: N818 - what happened to the session
-    """The session is over; `kind` for counters, str() for people."""
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(reason)
-        self.kind = kind
-
-
-@dataclass(frozen=True, slots=True)
-class Remote:
-    """A relay to follow. `name`: under which the store knows it.
-
-    `token`: gives its certificate at each attempt (None while there is none), and is None itself
-    for a relay in this process, which needs no CURVE.
-    """
-
-    name: str
-    address: str
-    token: Callable[[], bytes | None] | None = None
+EVENTS = messages.VERBS[Events]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,74 +61,9 @@ class Identity:
     instance: str
 
 
-class Backoff:
-    """Growing delays with jitter: 0.2 s doubling to 30 s, each cut by up to a half at random."""
-
-    def __init__(self, rand: Callable[[], float] = random.random) -> None:
-        self._rand = rand
-        self._next = FIRST_DELAY
-
-    def next(self) -> float:
-        """Seconds to wait before the next attempt."""
-        delay = self._next * (0.5 + self._rand() / 2)
-        self._next = min(self._next * 2, LAST_DELAY)
-        return delay
-
-    def reset(self) -> None:
-        """An attempt went well."""
-        self._next = FIRST_DELAY
-
-
 def new_identity(secret: SecretKey, name: str, store: str) -> Identity:
     """An identity whose instance is this process."""
     return Identity(secret, name, store, secrets.token_hex(8))
-
-
-def secure(
-    socket: "zmq.Socket[bytes]", remote: Remote, secret: SecretKey, keyring: Keyring
-) -> None:
-    """CURVE to the key in the relay's certificate, if a root of ours vouches for it; else Lost."""
-    if remote.token is None:
-        return
-    try:
-        token = remote.token()
-    except ServiceError as error:
-        raise Lost("bad-certificate", f"{error} ({error.hint})") from None
-    if token is None:
-        raise Lost("unreachable", "nobody listens there: no certificate beside the socket")
-    try:
-        certificate = keyring.peer(token, "relay", time.time())
-    except Refused as error:
-        raise Lost(error.kind, f"the relay's certificate is refused: {error.detail}") from None
-    sockets.curve_client(socket, secret, certificate.curve)
-
-
-def probe(remote: Remote, secret: SecretKey, keyring: Keyring, seconds: float) -> str:
-    """Try the connection and its CURVE handshake; returns why it failed, or nothing.
-
-    No HELLO is said: that would bind our name to a store.
-    """
-    context: Context = zmq.Context()
-    with contextlib.ExitStack() as stack:
-        stack.callback(context.term)
-        socket = context.socket(zmq.DEALER)
-        stack.callback(socket.close)
-        sockets.limit(socket, MAX_MESSAGE)
-        socket.setsockopt(zmq.RECONNECT_IVL, -1)
-        monitor = socket.get_monitor_socket(sum(_ENDS) + zmq.EVENT_HANDSHAKE_SUCCEEDED)
-        stack.callback(monitor.close, linger=0)
-        stack.callback(socket.disable_monitor)
-        try:
-            secure(socket, remote, secret, keyring)
-            socket.connect(remote.address)
-        except Lost as lost:
-            return str(lost)
-        except zmq.ZMQError as error:
-            return str(error.strerror)
-        if not monitor.poll(int(seconds * 1000)):
-            return f"it does not answer within {seconds:g} s"
-        event = zmq.Event(parse_monitor_message(monitor.recv_multipart())["event"])
-        return _ENDS.get(event, "")
 
 
 class Client:
@@ -221,7 +127,7 @@ class Client:
             except Lost as lost:
                 self._tools.counters.add("refused", lost.kind)
                 raise
-            monitor = socket.get_monitor_socket(sum(_ENDS))
+            monitor = socket.get_monitor_socket(sum(ENDS))
             stack.callback(monitor.close, linger=0)
             stack.callback(socket.disable_monitor)
             try:
@@ -256,6 +162,15 @@ class Client:
         return self._tools
 
 
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A batch that came and is not taken yet: its signatures are verified meanwhile."""
+
+    batch: Events
+    cost: int
+    pending: Pending
+
+
 class _Dialogue:
     """One session on one socket."""
 
@@ -276,6 +191,7 @@ class _Dialogue:
         self._session = Session(Role.SUBSCRIBER)
         self._heard = self._said = self._tools.tick()
         self._follow_at: float | None = None
+        self._ahead: deque[_Ahead] = deque()
         self._decisions = client.tools.decisions.count
         self._log = logging.getLogger(f"{ROOT}.intake")
 
@@ -287,7 +203,7 @@ class _Dialogue:
         self._say(self._client.hello())
         while not stop.is_set():
             ready = dict(poller.poll(int(self._timeout() * 1000) + 1))
-            if self._socket in ready:
+            if self._socket in ready or self._ahead:
                 self._listen()
             elif self._monitor in ready:
                 self._look()
@@ -297,6 +213,8 @@ class _Dialogue:
             self._say(Bye("stopping"))
 
     def _timeout(self) -> float:
+        if self._ahead:
+            return 0.0
         due = [self._heard + SILENCE_SECONDS, self._said + BEAT_SECONDS]
         if self._follow_at is not None:
             due.append(self._follow_at)
@@ -321,16 +239,37 @@ class _Dialogue:
     def _listen(self) -> None:
         """Take what came, a bounded number of messages, so that the clock is looked at too."""
         for _ in range(MESSAGES_PER_TURN):
-            try:
-                frames = self._socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
+            frames = self._next()
+            if frames is None and not self._ahead:
                 return
-            self._heard = self._tools.tick()
             try:
-                self._handle(self._session.receive(frames), messages.cost(frames))
+                if frames is None:
+                    self._take_first()
+                else:
+                    self._receive(frames)
             except Refused as error:
                 self._tools.counters.add("refused", error.kind)
                 raise Lost(error.kind, f"the relay broke the rules: {error}") from None
+
+    def _next(self) -> list[bytes] | None:
+        try:
+            frames = self._socket.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return None
+        self._heard = self._tools.tick()
+        return frames
+
+    def _receive(self, frames: list[bytes]) -> None:
+        """Whatever is no EVENTS finds all batches taken that came before it."""
+        if frames[1:2] != [EVENTS]:
+            self._take_ahead(0)
+        try:
+            message = self._session.receive(frames)
+        except Refused:
+            for each in self._ahead:  # only their ack cannot be said any more
+                self._inbox.take(each.batch, each.pending)
+            raise
+        self._handle(message, messages.cost(frames))
 
     def _handle(self, message: Message, cost: int) -> None:
         match message:
@@ -343,23 +282,33 @@ class _Dialogue:
                 self._client.heard()
                 self._alarm(self._journals.heads(message.heads, self._tools.clock()))
             case Events():
-                self._take(message, cost)
+                self._ahead.append(_Ahead(message, cost, self._inbox.begin(message)))
+                self._take_ahead(AHEAD)
             case Bye():
                 raise Lost("bye", f"the relay left: {message.reason}")
             case SessionRefused():
                 self._tools.counters.add("session-refused", message.kind)
                 raise Lost("refused", f"the relay refused us: {message.kind}: {message.detail}")
 
-    def _take(self, batch: Events, cost: int) -> None:
+    def _take_ahead(self, left: int) -> None:
+        while len(self._ahead) > left:
+            self._take_first()
+
+    def _take_first(self) -> None:
         """Store, then ack; see inbox for the order of effects."""
-        position = self._inbox.take(batch)
+        first = self._ahead.popleft()
+        position = self._inbox.take(first.batch, first.pending)
         if position is None:
             self._follow()
         else:
-            self._say(Ack({batch.journal: position}, cost))
+            self._say(Ack({first.batch.journal: position}, first.cost))
 
     def _follow(self) -> None:
-        """Say where we stand in each journal; comes again when a stopped one is to be retried."""
+        """Say where we stand in each journal; comes again when a stopped one is to be retried.
+
+        What came before it belongs to an older round, and comes again.
+        """
+        self._ahead.clear()
         tick = self._tools.tick()
         patterns = tuple(pattern.text for pattern in self._tools.patterns)
         self._say(Follow(patterns, self._journals.positions(tick), CREDIT))
@@ -383,4 +332,4 @@ class _Dialogue:
     def _look(self) -> None:
         """What the connection itself tells; the last word of a relay is read before it."""
         event = zmq.Event(parse_monitor_message(self._monitor.recv_multipart())["event"])
-        raise Lost("unreachable", _ENDS[event])
+        raise Lost("unreachable", ENDS[event])

@@ -2,6 +2,7 @@
 
 The order of effects, for every batch:
 
+    0. verify    by another process, perhaps while an earlier batch is at 1 to 3
     1. judge     nothing has happened yet
     2. store     events, position, chain heads and deliveries, in one transaction
     3. ack       by the caller, after this returned
@@ -29,7 +30,7 @@ from hgext_zmqhooks.wire.topics import Pattern
 from hgext_zmqhooks.wire.values import Event
 from subscriber.intake.admit import Admitted, Stop, admit
 from subscriber.intake.journals import Journals
-from subscriber.intake.verify import Verifier
+from subscriber.intake.verify import Pending, Verifier
 from subscriber.store.base import Store
 from subscriber.store.values import Batch, Conflict, Fork, NewDelivery
 
@@ -97,13 +98,18 @@ class Inbox:
         self._log = logging.getLogger(f"{ROOT}.intake")
         self.throttle = Throttle(self._log)
 
-    def take(self, batch: Events) -> int | None:
-        """Store what is in order; returns the position to ack.
+    def begin(self, batch: Events) -> Pending:
+        """Have the signatures of a batch verified that is taken later, or never."""
+        return self._tools.verifier.begin(batch, self._tools.keyring)
+
+    def take(self, batch: Events, pending: Pending | None = None) -> int | None:
+        """Store what is in order; returns the position to ack. `pending`: what `begin` gave.
 
         None: the journal did not take all of it, so that a new FOLLOW has to say what we want.
         Raises StoreError when the store itself fails, and Refused when the relay speaks of a
         journal that it has not introduced.
         """
+        signed = self._tools.verifier.answers(pending or self.begin(batch))
         now = self._tools.clock()
         if not self._journals.introduced(batch.journal):
             raise Refused("unknown-journal", f"events of {batch.journal}, never told of")
@@ -116,7 +122,7 @@ class Inbox:
             self._tools.keyring,
             now,
             whole=whole,
-            signed=self._tools.verifier.check(batch, self._tools.keyring),
+            signed=signed,
         )
         repo = known.repo or (admitted.events[0].repo if admitted.events else None)
         if repo is None:

@@ -15,7 +15,7 @@ def test_a_long_journal_arrives_whole_in_bounded_memory() -> None:
     assert journal["stopped"] is None
     # and the bench measured what it says
     assert result.seconds > 0
-    assert set(result.bare) >= {1, 2, catchup.THREADS}
+    assert set(result.bare) >= {1, 2, catchup.WORKERS}
     assert all(len(rates) == 2 for rates in result.bare.values())
     assert max(result.memory.values()) < catchup.MOST_MEMORY
     shown = catchup.table(result)

@@ -3,7 +3,7 @@
     python line_killer.py intake|engine FOLDER [--step N] [--offset N]
 
     intake   from the receipt of a message to its ack: `_Dialogue._listen` and all it calls; a batch
-             this small is verified by that thread itself, so the workers' lines are among them
+             this small is verified by that thread itself, so that these lines are among them
     engine   from the claim to the receipt: `Dispatcher._round`, `_work`, and all they call
 
 Every run is a forked child of this process, which has imported everything and started no thread. A

@@ -27,7 +27,9 @@ from hgext_zmqhooks.wire.session import (
 )
 from hgext_zmqhooks.wire.topics import Pattern
 from subscriber.intake import client as client_module
-from subscriber.intake.client import Backoff, Client, Remote, new_identity, probe
+from subscriber.intake.backoff import Backoff
+from subscriber.intake.client import Client, new_identity
+from subscriber.intake.connect import Remote, probe
 from subscriber.intake.inbox import Tools
 from subscriber.store.memory import MemoryStore
 from subscriber.store.values import StoreError

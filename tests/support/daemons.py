@@ -72,13 +72,23 @@ class Daemon:
         """The most bytes it ever had in memory (VmHWM)."""
         return peak_memory(self.pid)
 
-    def freeze(self) -> None:
-        """SIGSTOP, and wait until it really stands still."""
-        os.kill(self.pid, signal.SIGSTOP)
-        wait_for(lambda: _state(self.pid) == "T", "the process is stopped")
+    def children(self) -> list[int]:
+        """The pids of the processes that it started and that have not been waited for."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
+        return [int(pid) for task in tasks for pid in task.read_text().split()]
 
-    def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+    def freeze(self, *, children: bool = False) -> None:
+        """SIGSTOP, and wait until it really stands still."""
+        for pid in self._and(children=children):
+            os.kill(pid, signal.SIGSTOP)
+            wait_for(lambda pid=pid: _state(pid) == "T", "the process is stopped")
+
+    def thaw(self, *, children: bool = False) -> None:
+        for pid in self._and(children=children):
+            os.kill(pid, signal.SIGCONT)
+
+    def _and(self, *, children: bool) -> list[int]:
+        return [self.pid, *(self.children() if children else ())]
 
     def terminate(self) -> int:
         """SIGTERM, and its exit status."""

@@ -84,6 +84,7 @@ FOREIGN: dict[str, set[str]] = {
         f"{HG}.publish",
         f"{HG}.relay",
         "subscriber.intake.client",
+        "subscriber.intake.connect",
         "subscriber.daemon",
     },
     "sqlite3": {f"{HG}.relay.state", "subscriber.store.sqlite", "subscriber.store.connection"},
