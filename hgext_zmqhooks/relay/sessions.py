@@ -49,10 +49,11 @@ TURN_SECONDS = 0.05
 """Time for sending before the relay looks again at what came in: hg waits for an answer."""
 MAX_UNSENT = 8
 """Messages kept for a peer whose connection takes no more; one batch and a few short ones."""
-LEAST_ROOM = 262_144
+LEAST_ROOM = MAX_BATCH
 """Bytes for which a batch is made when less credit is left; it then waits for credit.
 
-Else a subscriber that is slower than we are would be sent ever smaller batches.
+Else a subscriber that is slower than we are would be sent ever smaller batches. A batch costs it a
+transaction, so that large ones are worth waiting for.
 """
 
 

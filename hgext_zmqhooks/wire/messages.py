@@ -23,7 +23,7 @@ from .reader import Reader, parse
 VERSION = b"zmqhooks/1"
 MAX_MESSAGE = 2_097_152
 """Bytes of header and payload; a longer message is refused."""
-MAX_RECORDS = 200
+MAX_RECORDS = 1000
 MAX_BATCH = 1_048_576
 """Bytes of header and payload at which a relay ends a batch; one record may exceed it."""
 CREDIT = 4_194_304

@@ -210,7 +210,7 @@ def test_a_slow_subscriber_is_not_sent_ever_smaller_batches(place):
     repo.commit(*[relaykit.draft(f"b{n}") for n in range(3 * MAX_RECORDS)])
     bench = Bench(place)
     peer = bench.peer()
-    peer.follow(credit=200_000)
+    peer.follow(credit=1_000_000)
 
     # When what came is acked again and again
     came = []
@@ -219,7 +219,7 @@ def test_a_slow_subscriber_is_not_sent_ever_smaller_batches(place):
         for each in (fresh := bench.said()):
             peer.session.receive(messages.encode(each))
         came += fresh
-        back = 200_000 - peer.session.credit
+        back = 1_000_000 - peer.session.credit
         came += peer.say(Ack({came[-1].journal: came[-1].scanned}, back))
 
     # Then the batches stay as large as they can be
