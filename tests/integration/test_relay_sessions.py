@@ -16,6 +16,7 @@ from hgext_zmqhooks.relay import state
 from hgext_zmqhooks.service import sockets
 from hgext_zmqhooks.wire import envelope, messages
 from hgext_zmqhooks.wire.events import digest
+from hgext_zmqhooks.wire.messages import MAX_RECORDS
 from hgext_zmqhooks.wire.session import (
     Ack,
     Beat,
@@ -26,6 +27,9 @@ from hgext_zmqhooks.wire.session import (
     Since,
     Welcome,
 )
+
+COUNT = MAX_RECORDS + 250
+"""Events of a journal of more than one batch."""
 
 
 @pytest.fixture
@@ -47,26 +51,25 @@ def collect(client, count):
 
 def test_events_already_journalled_are_served_in_order_and_verify(place):
     repo = place.repo()
-    for _ in range(450):
-        repo.commit()
+    repo.commit(*[draft(f"b{n % 9}") for n in range(COUNT)])
     with place.relay():
         client = place.client()
         welcome = client.follow()
         assert [(one.repo, one.first, one.sequence) for one in welcome.journals] == [
-            ("team/app", 1, 450)
+            ("team/app", 1, COUNT)
         ]
         sequences = []
-        while len(sequences) < 450:
+        while len(sequences) < COUNT:
             events = client.hear(Events)
-            assert len(events.records) <= 200
+            assert len(events.records) <= MAX_RECORDS
             for record in events.records:
                 authentic = place.keys.keyring.attest(
                     record.event, record.signature, events.certificates[0], time.time()
                 )
                 assert authentic.event.sequence == record.sequence
                 sequences.append(record.sequence)
-        assert sequences == list(range(1, 451))
-        assert events.scanned == 450
+        assert sequences == list(range(1, COUNT + 1))
+        assert events.scanned == COUNT
 
 
 def test_a_live_copy_is_answered_and_wakes_the_sessions(place):
