@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from ..service.access import me, obstacle
 from ..service.errors import EXIT, ServiceError
-from ..wire import certificates, events, keyfiles
+from ..wire import certificates, keyfiles
 from ..wire.certificates import Certificate
 from ..wire.errors import Refused
 from ..wire.keyfiles import SecretKey

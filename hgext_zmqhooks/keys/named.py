@@ -71,9 +71,7 @@ class Named:
         return renew.command(self.name, out, self.trust[0], read=reads, roles=roles)
 
 
-def load_trust(
-    file: Path, key: str, paths: Sequence[Path], read: Read = events.decode
-) -> Keyring:
+def load_trust(file: Path, key: str, paths: Sequence[Path], read: Read = events.decode) -> Keyring:
     """A keyring that trusts the roots in these files, named by the list `key`. ConfigError.
 
     `read`: see Keyring.
