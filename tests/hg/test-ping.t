@@ -115,7 +115,7 @@ No key, no ping.
 
   $ hg events --ping --config zmqhooks.key=$FOREIGN_KEY
   config error: zmqhooks.key: '*': its certificate may not publish hg:pinged (only hg:other/**:**:) (glob)
-  (issue one with `zmq-keys issue --publish PATTERN`)
+  (issue one with*) (glob)
   [30]
   $ cd $TESTTMP
   $ hg init elsewhere

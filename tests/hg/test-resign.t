@@ -34,7 +34,7 @@ The present certificate must be valid itself.
   transaction abort!
   rollback completed
   config error: zmqhooks.key: '*': its certificate may not publish hg:app:stable: (only hg:**:default:) (glob)
-  (issue one with *) (glob)
+  (issue one with*) (glob)
   [30]
   $ hg events --resign -b default
   abort: cannot specify both --resign and --branch
