@@ -137,8 +137,11 @@ def test_a_misspelt_glob_and_an_ending_certificate_are_told_at_the_start(place, 
     (place.folder / "relay.key").write_bytes(ending.encode())
 
     process = daemon()
-    process.terminate()
-    _, log = process.communicate(timeout=20)
+    log = ""
+    while "expires" not in log:
+        line = process.stderr.readline()
+        assert line, log
+        log += line
 
     assert f"no repository found: is it misspelt? key=repositories value={place.folder}/hgg" in log
     assert "the certificate of 'relay' expires" in log
