@@ -14,9 +14,9 @@ def run(place: Place) -> None:
     with serve.subscriber(place) as daemon, serve.web_server(place, "team/site") as web:
         pushed = push.push_all(place, web)
         rows = report.wait_for_actions(place, pushed, daemon)
-    report.show(rows)
-    report.judge(rows, pushed)
-    report.verify(place, pushed)
+        report.show(rows)
+        report.judge(rows, pushed)
+        report.verify(place, pushed)
 
 
 def main(arguments: list[str]) -> int:
