@@ -144,7 +144,7 @@ def test_the_rows_used_below_are_right() -> None:
         (BATCH, "records", {}),
         (BATCH, "records", []),
         (BATCH, "records", ROWS[:1]),
-        (BATCH, "records", ROWS * 200),
+        (BATCH, "records", [[n, SHA, 1] for n in range(1, messages.MAX_RECORDS + 2)]),
         (BATCH, "records", [ROWS[1], ROWS[0]]),
         (BATCH, "records", [ROWS[0], [10, SHA, 10]]),
         (BATCH, "records", [ROWS[0], [12, SHA, 11]]),
