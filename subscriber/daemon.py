@@ -24,7 +24,7 @@ from hgext_zmqhooks.keys import files, renew
 from hgext_zmqhooks.relay.catalog import without_repository
 from hgext_zmqhooks.relay.server import Relay
 from hgext_zmqhooks.relay.settings import RelaySettings
-from hgext_zmqhooks.service import sockets
+from hgext_zmqhooks.service import ipc
 from hgext_zmqhooks.service.errors import EXIT, ServiceError
 from hgext_zmqhooks.service.life import ROOT, Life, Stop, fields, raise_descriptors
 from hgext_zmqhooks.service.metrics import Counters
@@ -74,7 +74,7 @@ def remote(peer: Peer) -> Remote:
     """A relay elsewhere; its certificate is read again for each attempt, since it is renewed."""
     path, endpoint = peer.certificate, peer.address
     if path is None:
-        return Remote(endpoint, endpoint, lambda: sockets.read_certificate(endpoint))
+        return Remote(endpoint, endpoint, lambda: ipc.read_certificate(endpoint))
     return Remote(endpoint, endpoint, lambda: files.load_certificate(path).token)
 
 

@@ -13,7 +13,7 @@ from hgext_zmqhooks.relay.settings import RelaySection, RelaySettings
 from hgext_zmqhooks.relay.state import Row
 from hgext_zmqhooks.service.config import convert
 from hgext_zmqhooks.service.errors import ConfigError, ServiceError
-from hgext_zmqhooks.service.sockets import check_ipc
+from hgext_zmqhooks.service.ipc import check_ipc
 from subscriber.settings import Settings, beside
 from subscriber.status import Seen
 from subscriber.store.connection import sound

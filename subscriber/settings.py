@@ -31,8 +31,8 @@ from typing import Any, Literal
 import msgspec
 
 from hgext_zmqhooks.service.config import Duration, duration, load, span
+from hgext_zmqhooks.service.endpoints import Endpoint
 from hgext_zmqhooks.service.errors import ConfigError
-from hgext_zmqhooks.service.sockets import Endpoint
 from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.topics import Pattern
 

@@ -21,8 +21,8 @@ from hgext_zmqhooks.journal.format import Mark
 from hgext_zmqhooks.relay.server import Relay
 from hgext_zmqhooks.relay.settings import RelaySettings
 from hgext_zmqhooks.service import sockets
+from hgext_zmqhooks.service.endpoints import Endpoint
 from hgext_zmqhooks.service.life import Stop
-from hgext_zmqhooks.service.sockets import Endpoint
 from hgext_zmqhooks.wire import certificates, envelope, keyfiles
 from hgext_zmqhooks.wire.envelope import Message
 from hgext_zmqhooks.wire.keyfiles import SecretKey

@@ -22,8 +22,8 @@ from typing import TypeVar
 from ..keys import renew
 from ..keys.named import Named, load_trust
 from ..service.errors import EXIT, ConfigError, ServiceError, run
+from ..service.ipc import AlreadyServed
 from ..service.life import ROOT, Life, fields, raise_descriptors, set_up_logging
-from ..service.sockets import AlreadyServed
 from ..service.table import aligned
 from . import report, settings, state
 from .catalog import without_repository

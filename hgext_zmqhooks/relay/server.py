@@ -17,11 +17,13 @@ from itertools import count
 
 import zmq
 
-from ..service import sockets
+from ..service import ipc, sockets
+from ..service.endpoints import Endpoint
 from ..service.errors import ConfigError, ServiceError
+from ..service.ipc import IpcLock
 from ..service.life import ROOT, Stop, Throttle, fields
 from ..service.metrics import Counters
-from ..service.sockets import Endpoint, IpcLock, Zap
+from ..service.zap import Zap
 from ..wire.errors import Refused
 from ..wire.keyfiles import SecretKey
 from ..wire.keyring import Keyring
@@ -113,7 +115,7 @@ class Relay:
         for endpoint in self._endpoints():
             if endpoint.transport == "ipc":
                 group = self._settings.group
-                self._locks[endpoint] = sockets.lock_ipc(endpoint, group=group, serves=serves)
+                self._locks[endpoint] = ipc.lock_ipc(endpoint, group=group, serves=serves)
         self._state = State(self._settings.state)
         found = self._scanner.step(budget=float("inf"))
         self._shelf.update(found or [], time.monotonic())
@@ -181,7 +183,7 @@ class Relay:
 
     def _bind(self, socket: "zmq.Socket[bytes]", endpoint: Endpoint) -> None:
         if endpoint.transport == "ipc":
-            sockets.bind_ipc(socket, self._locks[endpoint])
+            ipc.bind_ipc(socket, self._locks[endpoint])
         else:
             sockets.bind_tcp(socket, endpoint)
 
@@ -211,7 +213,7 @@ class Relay:
         sockets.curve_server(socket, self._secret)
         for endpoint in self._settings.subscribe:
             if endpoint.transport == "ipc":
-                sockets.publish_certificate(endpoint, self._secret.certificate or b"")
+                ipc.publish_certificate(endpoint, self._secret.certificate or b"")
             self._bind(socket, endpoint)
         yield socket
 

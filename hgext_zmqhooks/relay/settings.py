@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 
 from ..service.config import convert, read
+from ..service.endpoints import Endpoint
 from ..service.errors import ConfigError
-from ..service.sockets import Endpoint
 
 SQLITE = "sqlite:"
 

@@ -8,7 +8,7 @@ The types are msgspec structs with `frozen=True, forbid_unknown_fields=True`. A 
     Path       relative to the folder of the configuration file
     Duration   seconds as a float: 15m, 1.5h, 24h, 90d, 250ms, or a plain number of seconds
     Size       bytes as an int: 64KiB, 4MiB, 1GB, or a plain number
-    Endpoint   (sockets.py) ipc:///path or tcp://host:port
+    Endpoint   (endpoints.py) ipc:///path or tcp://host:port
 """
 
 import difflib

@@ -20,7 +20,7 @@ import zmq
 
 from hgext_zmqhooks.service import sockets
 from hgext_zmqhooks.service.life import Stop
-from hgext_zmqhooks.service.sockets import Zap
+from hgext_zmqhooks.service.zap import Zap
 from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.keyfiles import SecretKey
 from hgext_zmqhooks.wire.messages import BEAT_SECONDS, MAX_MESSAGE

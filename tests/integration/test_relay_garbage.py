@@ -16,8 +16,8 @@ import zmq
 from relaykit import publish_live
 from support.waiting import wait_for
 
-from hgext_zmqhooks.service import sockets
-from hgext_zmqhooks.service.sockets import Endpoint
+from hgext_zmqhooks.service import ipc, sockets
+from hgext_zmqhooks.service.endpoints import Endpoint
 from hgext_zmqhooks.wire.envelope import Message
 from hgext_zmqhooks.wire.session import Beat, Events
 
@@ -175,7 +175,7 @@ def test_messages_that_are_no_dialogue_on_a_session_socket(place, caplog):
         client.follow()
 
         def connect(attacker):
-            server = sockets.read_certificate(place.endpoint("subscribe"))
+            server = ipc.read_certificate(place.endpoint("subscribe"))
             curve = place.keys.keyring.certificate(server).curve
             sockets.curve_client(attacker, stranger, curve)
             attacker.connect(place.endpoint("subscribe"))

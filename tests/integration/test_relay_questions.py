@@ -11,7 +11,7 @@ from support.waiting import wait_for
 
 from hgext_zmqhooks.publish import Ending, Publisher
 from hgext_zmqhooks.service import sockets
-from hgext_zmqhooks.service.sockets import Endpoint
+from hgext_zmqhooks.service.endpoints import Endpoint
 from hgext_zmqhooks.settings import Curve
 from hgext_zmqhooks.wire import certificates, keyfiles, question
 from hgext_zmqhooks.wire.question import Answer, Question

@@ -13,7 +13,8 @@ from support.waiting import wait_for
 
 from hgext_zmqhooks.journal.format import EVENTS
 from hgext_zmqhooks.relay import state
-from hgext_zmqhooks.service import sockets
+from hgext_zmqhooks.service import ipc
+from hgext_zmqhooks.service.endpoints import Endpoint
 from hgext_zmqhooks.wire import envelope, messages
 from hgext_zmqhooks.wire.events import digest
 from hgext_zmqhooks.wire.messages import MAX_RECORDS
@@ -391,12 +392,12 @@ class TestEndpoints:
                 assert stat.S_IMODE((run / name).stat().st_mode) == 0o660
                 pid = (run / f"{name}.lock").read_text().splitlines()[0]
                 assert pid == str(os.getpid())
-            token = sockets.read_certificate(place.endpoint("subscribe"))
+            token = ipc.read_certificate(place.endpoint("subscribe"))
             assert token == place.keys.relay.certificate
 
     def test_a_second_relay_on_the_same_path_is_refused_with_the_lines_to_use(self, place):
         with place.relay():
-            with pytest.raises(sockets.AlreadyServed) as caught, place.relay():
+            with pytest.raises(ipc.AlreadyServed) as caught, place.relay():
                 pass
             assert str(caught.value) == (
                 f"{place.endpoint('publish')} is already served by pid {os.getpid()}"
@@ -412,7 +413,7 @@ class TestEndpoints:
 
     def test_sessions_over_tcp(self, place):
         port = _free_port()
-        endpoint = sockets.Endpoint.parse(f"tcp://127.0.0.1:{port}")
+        endpoint = Endpoint.parse(f"tcp://127.0.0.1:{port}")
         with place.relay(subscribe=(endpoint, place.endpoint("subscribe"))):
             for one in (endpoint, place.endpoint("subscribe")):
                 client = place.client(endpoint=one)

@@ -12,7 +12,7 @@ from support.site import EVERY_TOPIC, Repository, Site
 
 from hgext_zmqhooks.journal.follow import Follower
 from hgext_zmqhooks.journal.format import EVENT, EVENTS, Record, frame, scan
-from hgext_zmqhooks.service import sockets
+from hgext_zmqhooks.service import ipc, sockets
 from hgext_zmqhooks.wire import certificates, envelope, events, keyfiles, messages
 from hgext_zmqhooks.wire.envelope import Message
 from hgext_zmqhooks.wire.keyfiles import SecretKey
@@ -96,7 +96,7 @@ def publisher(endpoint: str) -> Iterator["zmq.Socket[bytes]"]:
 @contextlib.contextmanager
 def dealer(site: Site, endpoint: str, key: SecretKey) -> Iterator["zmq.Socket[bytes]"]:
     """A DEALER socket to a subscribe endpoint, with the CURVE keys of `key`."""
-    token = sockets.read_certificate(endpoint)
+    token = ipc.read_certificate(endpoint)
     assert token is not None
     with zmq.Context() as context, context.socket(zmq.DEALER) as own:
         own.linger = _WAIT

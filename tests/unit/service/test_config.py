@@ -6,8 +6,8 @@ import pytest
 
 from hgext_zmqhooks.service import config
 from hgext_zmqhooks.service.config import Duration, Size
+from hgext_zmqhooks.service.endpoints import Endpoint
 from hgext_zmqhooks.service.errors import ConfigError
-from hgext_zmqhooks.service.sockets import Endpoint
 
 
 class Inner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
