@@ -1,7 +1,8 @@
 """The life of a daemon: signals, threads that end, and log lines.
 
-The first SIGTERM or SIGINT asks everything to finish; the second ends the process at once. Every
-loop waits on a `Stop`, which is both an event and something a poll can wait for.
+The first SIGTERM or SIGINT asks everything to finish; the second ends the process at once. SIGHUP
+rings a `Bell`, for who reads files again. Every loop waits on a `Stop`, which is both an event and
+something a poll can wait for.
 
 A log line is one happening, with fields that a person searches for:
 
@@ -9,6 +10,7 @@ A log line is one happening, with fields that a person searches for:
     {"time":"2026-11-21T09:15:02.123Z","level":"info","logger":"relay","message":"session began",…}
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -37,7 +39,6 @@ class Stop:
 
     def __init__(self) -> None:
         self._flag = False
-        self._wakes = False
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def set(self) -> None:
@@ -55,27 +56,77 @@ class Stop:
         poll = select.poll()
         poll.register(self._read, select.POLLIN)
         poll.poll(None if seconds is None else seconds * 1000)
-        while seconds is None and not self._flag:
-            poll.poll()  # a signal woke us a moment before its handler set the flag
         return self._flag
 
     def fileno(self) -> int:
         """What a poller registers for POLLIN; nobody reads from it."""
         return self._read
 
-    def wake_on_signal(self) -> None:
-        """Make every signal that has a handler wake those who wait. In the main thread only.
+    def __del__(self) -> None:
+        os.close(self._read)
+        os.close(self._write)
 
-        A handler runs between two steps of the main thread. A signal that comes when that thread
-        is about to wait, but does not wait yet, would be handled only after the wait, that is
-        never; the byte that Python's own C handler writes here ends the wait.
-        """
-        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        self._wakes = True
+
+class Bell:
+    """Wakes a loop, again and again, where a `Stop` does it once and for good.
+
+    bell.ring()                           # from any thread, or in a signal handler
+    poller.register(bell.fileno(), POLLIN); … bell.hush()
+    """
+
+    def __init__(self) -> None:
+        self._file = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def ring(self) -> None:
+        """Wake who waits; rung twice before it is heard, it is heard once."""
+        os.eventfd_write(self._file, 1)
+
+    def hush(self) -> bool:
+        """Whether it was rung since the last time."""
+        try:
+            return os.eventfd_read(self._file) > 0
+        except BlockingIOError:
+            return False
+
+    def wait(self, stop: Stop, seconds: float) -> bool:
+        """Wait until it is rung, or `stop` is set, at most `seconds`; whether it was rung."""
+        poll = select.poll()
+        poll.register(self._file, select.POLLIN)
+        poll.register(stop.fileno(), select.POLLIN)
+        poll.poll(seconds * 1000)
+        return self.hush()
+
+    def fileno(self) -> int:
+        """What a poller registers for POLLIN."""
+        return self._file
 
     def __del__(self) -> None:
-        if self._wakes:  # else the next signal's byte goes to who gets the number next
-            signal.set_wakeup_fd(-1)
+        os.close(self._file)
+
+
+class _Awake:
+    """Makes every signal that has a handler wake the main thread, and nobody else.
+
+    A handler runs between two steps of the main thread. A signal that comes when that thread is
+    about to wait, but does not wait yet, would be handled only after the wait, that is never; the
+    byte that Python's own C handler writes here ends the wait.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+
+    def wait(self, stop: Stop) -> None:
+        """Until a signal came or `stop` is set."""
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        poll.register(stop.fileno(), select.POLLIN)
+        poll.poll()
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read, 4096)
+
+    def __del__(self) -> None:
+        signal.set_wakeup_fd(-1)  # else the next signal's byte goes to who gets the number next
         os.close(self._read)
         os.close(self._write)
 
@@ -103,15 +154,22 @@ class Life:
 
     def __init__(self) -> None:
         self.stop = Stop()
+        self.hangup = Bell()
+        """Rung by SIGHUP."""
         self.failed = False
         """Whether a thread ended by an exception; the process must not end with status 0 then."""
         self._threads: list[threading.Thread] = []
         self._signal: int | None = None
+        self._awake: _Awake | None = None
         self._log = logging.getLogger(f"{ROOT}.life")
 
     def catch_signals(self) -> None:
-        """First SIGTERM or SIGINT: finish. Second: the default action, which leaves at once."""
-        self.stop.wake_on_signal()
+        """First SIGTERM or SIGINT: finish. Second: the default action, which leaves at once.
+
+        In the main thread only, as `wait` after it.
+        """
+        self._awake = _Awake()
+        signal.signal(signal.SIGHUP, lambda _number, _frame: self.hangup.ring())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
@@ -125,6 +183,8 @@ class Life:
 
     def wait(self) -> None:
         """Wait until something asks to stop, and say what it was."""
+        while self._awake is not None and not self.stop.is_set():
+            self._awake.wait(self.stop)
         self.stop.wait()
         cause = "none" if self._signal is None else signal.Signals(self._signal).name
         self._log.info("stopping", extra=fields(signal=cause))

@@ -11,6 +11,7 @@ from itertools import count
 import pytest
 
 from hgext_zmqhooks.service.life import (
+    Bell,
     JsonFormatter,
     Life,
     Stop,
@@ -48,6 +49,30 @@ class TestStop:
         assert not waiter.is_alive()
         assert stop.is_set()
         assert select.select([stop], [], [], 0)[0] == [stop]
+
+
+class TestBell:
+    def test_is_heard_once_however_often_it_was_rung(self):
+        bell, stop = Bell(), Stop()
+        assert not bell.wait(stop, 0)
+        bell.ring()
+        bell.ring()
+        assert select.select([bell], [], [], 0)[0] == [bell]
+        assert bell.wait(stop, 10)
+        assert not bell.hush()
+
+    def test_wakes_who_waits_in_another_thread(self):
+        bell, heard = Bell(), []
+        waiter = threading.Thread(target=lambda: heard.append(bell.wait(Stop(), 10)))
+        waiter.start()
+        bell.ring()
+        waiter.join(10)
+        assert heard == [True]
+
+    def test_its_wait_ends_when_all_stops(self):
+        stop = Stop()
+        stop.set()
+        assert not Bell().wait(stop, 10)
 
 
 class TestLife:
@@ -117,6 +142,28 @@ if sys.argv[1] == "slow":
             out, err = process.communicate(timeout=20)
         assert (process.returncode, out) == (0, "finishing\n")
         assert f"INFO life: stopping signal={number.name}" in err
+
+    def test_a_hangup_rings_and_the_process_goes_on(self):
+        # Given a process that prints a line whenever it is rung for
+        program = self.PROGRAM.replace(
+            "life.wait()",
+            "def listen(stop):\n"
+            "    while not stop.is_set():\n"
+            "        if life.hangup.wait(stop, 10):\n"
+            "            print('rung', flush=True)\n"
+            "life.spawn('listen', listen)\n"
+            "life.wait()",
+        )
+        command = [sys.executable, "-c", program, "quick"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "ready\n"
+            for _ in range(3):
+                process.send_signal(signal.SIGHUP)
+                assert process.stdout.readline() == "rung\n"
+            # Then it still ends in order
+            process.terminate()
+            out, _ = process.communicate(timeout=20)
+        assert (process.returncode, out) == (0, "finishing\n")
 
     def test_a_signal_that_reaches_another_thread_finishes(self):
         # So does one that comes when the main thread is about to wait, which is harder to time.

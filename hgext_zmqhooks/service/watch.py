@@ -1,0 +1,92 @@
+"""Files that a daemon takes up while it runs: keys, roots, revocation lists.
+
+Once a second each file is looked at (inode, size, times; nothing is opened), and at SIGHUP. What
+changed is read again; what then cannot be used leaves the old in force, with one line in the log:
+
+    ERROR watch: not taken up; what was in force stays so what=trust reason=… hint=…
+
+Whatever failed is tried again as soon as anything else changed: a new key may have to wait for the
+root that signed it.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import ServiceError
+from .life import ROOT, Bell, Stop, fields
+
+PERIOD = 1.0
+"""Seconds between two looks."""
+
+Seen = tuple[int, int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Files that belong together, and what takes them up.
+
+    `name`: for the log. `files`: their paths. `load`: reads them, and changes nothing unless all is
+    well with them; it is called without need, too. ServiceError for what is wrong.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    load: Callable[[], None]
+
+
+class Watch:
+    """Looks after `parts`, in their order; `hangup` is rung for an immediate look.
+
+    The first look reads all of them, so that no change since the start is missed.
+    """
+
+    def __init__(self, parts: Iterable[Part], hangup: Bell) -> None:
+        self._parts = tuple(parts)
+        self._hangup = hangup
+        self._seen: dict[str, tuple[Seen, ...]] = {}
+        self._failed: set[str] = set()
+        self._log = logging.getLogger(f"{ROOT}.watch")
+
+    def run(self, stop: Stop) -> None:
+        """Look until `stop`."""
+        self.look()
+        while not stop.is_set():
+            asked = self._hangup.wait(stop, PERIOD)
+            if asked:
+                self._log.info("reading keys, roots and revocation lists again")
+            if not stop.is_set():
+                self.look(everything=asked)
+
+    def look(self, *, everything: bool = False) -> None:
+        """Take up what changed, or everything."""
+        # Looked at before it is read: what changes meanwhile is seen the next time.
+        seen = {part.name: tuple(map(_look, part.files)) for part in self._parts}
+        changed = {name for name, now in seen.items() if now != self._seen.get(name)}
+        self._seen = seen
+        if everything:
+            changed |= seen.keys()
+        if changed:
+            self._take_up(changed | self._failed)
+
+    def _take_up(self, names: set[str]) -> None:
+        for part in self._parts:
+            if part.name not in names:
+                continue
+            self._failed.discard(part.name)
+            try:
+                part.load()
+            except ServiceError as error:
+                self._failed.add(part.name)
+                said = fields(what=part.name, reason=error, hint=error.hint)
+                self._log.error("not taken up; what was in force stays so", extra=said)
+
+
+def _look(path: Path) -> Seen:
+    """What tells that a file was written, replaced, or given other rights; None without one."""
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    return info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
