@@ -1,10 +1,7 @@
 """The sessions of a relay: one `Peer` per connection that has introduced itself.
 
-What may be said when stands in wire/session.py; here is who may say it:
-
-    HELLO    a valid certificate with the role subscriber, whose CURVE key is the peer's own, whose
-             name the peer uses, with the store that this name has always had
-    others   only from the CURVE key that said HELLO on this connection
+What may be said when stands in wire/session.py; who may say HELLO in admission.py. All
+else is heard only from the CURVE key that said HELLO on this connection.
 
 There is no I/O here but through `Post`, and the time is an argument: `now` in unix seconds (what
 certificates need), `tick` monotonic (what waits need). `clock` measures our own work only.
@@ -35,6 +32,7 @@ from ..wire.session import (
     SessionRefused,
     Welcome,
 )
+from .admission import Admission
 from .peers import Address, Origin, Peer, Post, Sent
 from .reading import Cursor, Quiet, may_read
 from .shelf import Moved, Repository, Shelf
@@ -78,7 +76,7 @@ class Sessions:
     ) -> None:
         self._clock = clock
         self._name = name
-        self._keyring = keyring
+        self._admission = Admission(keyring, state)
         self._shelf = shelf
         self._state = state
         self._post = post
@@ -158,15 +156,7 @@ class Sessions:
             self._state.seen(peer.name, now)
 
     def _greet(self, peer: Peer, hello: Hello, now: float, tick: float) -> None:
-        certificate = self._keyring.peer(hello.certificate, "subscriber", now)
-        if not peer.origin.private and certificate.curve != peer.origin.key:
-            raise Refused("wrong-key", f"the CURVE key is not that of {certificate.sub!r}")
-        if hello.name != certificate.sub:
-            raise Refused(
-                "wrong-name",
-                f"the name {hello.name!r} is not that of its certificate, {certificate.sub!r}",
-            )
-        self._bind_store(peer, hello, now)
+        certificate = self._admission.check(peer.origin, hello, now)
         # Nobody may have watched for long, and a new name begins at the heads that it is told.
         self._refresh(tick)
         journals = tuple(self._shelf.journals(lambda repo: may_read(certificate.read, repo)))
@@ -184,20 +174,6 @@ class Sessions:
         self._log.info(
             "session began", extra=fields(subscriber=certificate.sub, journals=len(journals))
         )
-
-    def _bind_store(self, peer: Peer, hello: Hello, now: float) -> None:
-        """One name, one store: two would each get half of what they believe to have."""
-        known = self._state.store_of(hello.name)
-        if known not in {None, hello.store}:
-            if not peer.origin.private:
-                raise Refused(
-                    "other-store",
-                    f"{hello.name!r} belongs to store {known}, not to {hello.store}:"
-                    " give the second subscriber a key of its own name",
-                )
-            # The subscriber around us, with a new store: its operator decided so.
-            self._log.warning("subscriber has a new store", extra=fields(subscriber=hello.name))
-        self._state.bind(hello.name, hello.store, now)
 
     def _replace_instance(self, hello: Hello) -> None:
         """End the session that this process had on a connection that broke."""
