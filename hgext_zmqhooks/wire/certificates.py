@@ -10,16 +10,13 @@ A compact JWS (RFC 7515), EdDSA only, that any JOSE library can read:
 """
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nacl import bindings
-
+from . import jws
 from .errors import Refused
-from .keyfiles import SecretKey, b64url_decode, b64url_encode, thumbprint, z85_decode
-from .reader import parse
+from .keyfiles import SecretKey, b64url_decode, b64url_encode, z85_decode
 from .topics import Pattern
 
 TYP = "zmqhooks-cert+jwt"
@@ -69,7 +66,6 @@ def issue(
     `curve` is Z85, `nbf` and `exp` unix seconds. What comes out is what `decode` accepts:
     Refused for a bad pattern, role or time.
     """
-    header = {"alg": "EdDSA", "typ": TYP, "kid": thumbprint(root.public)}
     claims = {
         "iss": root.name,
         "sub": name,
@@ -84,28 +80,9 @@ def issue(
             "curve": curve,
         },
     }
-    signed = f"{_segment(header)}.{_segment(claims)}".encode()
-    keypair = bindings.crypto_sign_seed_keypair(root.seed)[1]
-    signature = bindings.crypto_sign(signed, keypair)[:64]
-    token = signed + b"." + b64url_encode(signature).encode()
+    token = jws.sign(root, TYP, claims)
     decode(token)
     return token
-
-
-def _segment(value: object) -> str:
-    return b64url_encode(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
-
-
-def split_token(token: bytes) -> tuple[bytes, bytes]:
-    """The signed bytes and the signature of a compact JWS."""
-    signed, dot, signature = token.rpartition(b".")
-    try:
-        raw = b64url_decode(signature.decode("ascii"))
-    except ValueError:
-        raw = b""
-    if not dot or len(raw) != 64:
-        raise Refused("bad-certificate", "not a compact JWS with an Ed25519 signature")
-    return signed, raw
 
 
 def decode(token: bytes) -> Certificate:
@@ -113,31 +90,13 @@ def decode(token: bytes) -> Certificate:
 
     Refused "bad-certificate" otherwise.
     """
-    if len(token) > MAX_LENGTH:
-        raise Refused("bad-certificate", f"{len(token)} bytes, at most {MAX_LENGTH}")
-    signed, _ = split_token(token)
-    segments = signed.split(b".")
-    if len(segments) != 2:
-        raise Refused("bad-certificate", "not a compact JWS of three segments")
-    header, claims = (_object(segment) for segment in segments)
-    if header.get("alg") != "EdDSA" or header.get("typ") != TYP or "crit" in header:
-        raise Refused("bad-certificate", f"header is not alg EdDSA, typ {TYP}")
+    header, claims = jws.read(token, TYP, "bad-certificate", MAX_LENGTH)
     try:
         return _certificate(token, header, claims)
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, Refused):
             raise Refused("bad-certificate", error.detail) from None
         raise Refused("bad-certificate", f"claim missing or of the wrong type: {error}") from None
-
-
-def _object(segment: bytes) -> dict[str, Any]:
-    try:
-        value = parse(b64url_decode(segment.decode("ascii")))
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise Refused("bad-certificate", "a segment is not a JSON object in base64url")
-    return value
 
 
 def _certificate(token: bytes, header: dict[str, Any], claims: dict[str, Any]) -> Certificate:

@@ -1,16 +1,19 @@
-"""The keyring: which roots are trusted, and what that makes of a message.
+"""The keyring: which roots are trusted, what they revoked, and what that makes of a message.
 
-Pure: the time is an argument. A certificate is checked once and remembered by its SHA-256.
+Pure: the time is an argument. The signature of a certificate is checked once and remembered by its
+bytes; whether it is revoked is asked every time.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 
-from . import envelope, events
-from .certificates import Certificate, decode, split_token
+from . import envelope, events, jws, revocations
+from .certificates import Certificate, decode
 from .errors import Refused
 from .keyfiles import thumbprint
+from .revocations import BAD, RevocationList
 from .topics import matches_any
 from .values import Event
 
@@ -39,38 +42,68 @@ class Authentic:
     standing: Standing
 
 
-class Keyring:
-    """The roots that this process trusts, each a 32-byte Ed25519 public key.
+@dataclass(frozen=True, slots=True)
+class _Trust:
+    """What is in force at one time. `roots` and `lists` by the root's thumbprint.
 
-    `read` reads events, exactly as events.decode does.
+    `known`: the roots that were trusted here at any time. `checked`: certificates that one of
+    `roots` signed, by their bytes.
     """
 
-    def __init__(self, roots: Iterable[bytes], read: Read = events.decode) -> None:
+    roots: Mapping[str, bytes] = field(default_factory=dict)
+    lists: Mapping[str, RevocationList] = field(default_factory=dict)
+    known: frozenset[str] = frozenset()
+    checked: dict[bytes, Certificate] = field(default_factory=dict)
+
+
+class Keyring:
+    """The roots that this process trusts, each a 32-byte Ed25519 public key, and what they revoked.
+
+    `read` reads events, exactly as events.decode does. `revocations`: the tokens of revocation
+    lists, at most one of each root; Refused as in `replace`.
+    """
+
+    def __init__(
+        self,
+        roots: Iterable[bytes],
+        read: Read = events.decode,
+        revocations: Iterable[bytes] = (),
+    ) -> None:
         self._read = read
-        self._roots = {thumbprint(root): root for root in roots}
-        self._checked: dict[bytes, Certificate] = {}
+        self._trust = _Trust()
+        self.replace(roots, revocations)
+
+    def replace(self, roots: Iterable[bytes], revocations: Iterable[bytes]) -> None:
+        """Trust these from now on, and nothing else; other threads see the old or the new whole.
+
+        Refused, and the old stay in force: "bad-revocations" for what is no list that its root
+        signed, or two of one root; "unknown-root" for one of a root that was never trusted here;
+        "old-revocations" for one older than that in force, or of its number and with other words.
+        The list of a root that is trusted no longer goes with it.
+        """
+        old = self._trust
+        found = {thumbprint(root): root for root in roots}
+        known = old.known | found.keys()
+        lists: dict[str, RevocationList] = {}
+        for token in revocations:
+            fresh = _signed_list(token, found, known)
+            if fresh is None:
+                continue
+            if fresh.kid in lists:
+                raise Refused(BAD, f"two lists of root {fresh.iss!r}; the newest is enough")
+            _check_newer(fresh, old.lists.get(fresh.kid))
+            lists[fresh.kid] = fresh
+        self._trust = _Trust(found, lists, known)
 
     def certificate(self, token: bytes) -> Certificate:
-        """The certificate, if a trusted root signed it.
+        """The certificate, if a trusted root signed it and has not revoked it.
 
-        Refused "bad-certificate" for its form or signature, "unknown-root" for its signer.
+        Refused "bad-certificate" for its form or signature, "unknown-root" for its signer,
+        "revoked".
         """
-        if known := self._checked.get(token):
-            return known
-        certificate = decode(token)
-        root = self._roots.get(certificate.kid)
-        if root is None:
-            raise Refused(
-                "unknown-root",
-                f"certificate of {certificate.sub!r} names root {certificate.kid!r},"
-                " which is not among the trusted ones",
-            )
-        signed, signature = split_token(token)
-        if not envelope.verified(signed, signature, root):
-            raise Refused("bad-certificate", f"the root did not sign {certificate.sub!r}")
-        if len(self._checked) >= REMEMBERED:
-            self._checked.clear()
-        self._checked[token] = certificate
+        trust = self._trust
+        certificate = _signed(token, trust)
+        _check_revoked(certificate, trust)
         return certificate
 
     def peer(self, token: bytes, role: str, now: float) -> Certificate:
@@ -104,15 +137,19 @@ class Keyring:
         now: float,
         *,
         signed: bool | None = None,
+        vouched: bool = False,
     ) -> Authentic:
         """Check an event that travels without a topic, as the records of a session do.
 
         `signed`: what `envelope.verified` said of these very arguments, if it was asked already.
+        `vouched`: a person answers for the event although its certificate may be revoked; then it
+        counts as one under a valid certificate.
 
         Refused: "bad-certificate", "unknown-root", "bad-signature", "malformed-event",
-        "not-allowed" (outside the signer's publish patterns).
+        "not-allowed" (outside the signer's publish patterns), "revoked".
         """
-        certificate = self.certificate(token)
+        trust = self._trust
+        certificate = _signed(token, trust)
         if signed is None:
             signed = envelope.verified(envelope.pae(event), signature, certificate.public)
         if not signed:
@@ -121,7 +158,72 @@ class Keyring:
         topic = value.topic
         if "publisher" not in certificate.roles or not matches_any(certificate.publish, topic):
             raise Refused("not-allowed", f"{certificate.sub!r} may not publish {topic!r}")
-        return Authentic(value, topic, certificate, standing_at(certificate, now))
+        standing = standing_at(certificate, now)
+        try:
+            _check_revoked(certificate, trust)
+        except Refused:
+            if not vouched:
+                raise
+            standing = Standing.VALID
+        return Authentic(value, topic, certificate, standing)
+
+
+def _signed(token: bytes, trust: _Trust) -> Certificate:
+    """The certificate, if a trusted root signed it, revoked or not."""
+    if known := trust.checked.get(token):
+        return known
+    certificate = decode(token)
+    root = trust.roots.get(certificate.kid)
+    if root is None:
+        raise Refused(
+            "unknown-root",
+            f"certificate of {certificate.sub!r} names root {certificate.kid!r},"
+            " which is not among the trusted ones",
+        )
+    if not envelope.verified(*jws.split(token, "bad-certificate"), root):
+        raise Refused("bad-certificate", f"the root did not sign {certificate.sub!r}")
+    if len(trust.checked) >= REMEMBERED:
+        trust.checked.clear()
+    trust.checked[token] = certificate
+    return certificate
+
+
+def _check_revoked(certificate: Certificate, trust: _Trust) -> None:
+    found = trust.lists.get(certificate.kid)
+    entry = found.find(certificate) if found is not None else None
+    if entry is not None:
+        day = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        raise Refused(
+            "revoked", f"the certificate {certificate.jti} of {certificate.sub!r} was revoked {day}"
+        )
+
+
+def _signed_list(
+    token: bytes, roots: Mapping[str, bytes], known: frozenset[str]
+) -> RevocationList | None:
+    """The list, if its root is trusted and signed it; None where that root was so once."""
+    found = revocations.decode(token)
+    root = roots.get(found.kid)
+    if root is None:
+        if found.kid in known:
+            return None
+        raise Refused(
+            "unknown-root",
+            f"revocation list of {found.iss!r} names root {found.kid!r},"
+            " which is not among the trusted ones",
+        )
+    if not envelope.verified(*jws.split(token, BAD), root):
+        raise Refused(BAD, f"the root {found.iss!r} did not sign it")
+    return found
+
+
+def _check_newer(fresh: RevocationList, current: RevocationList | None) -> None:
+    if current is None or fresh.number > current.number or fresh.token == current.token:
+        return
+    what = f"number {fresh.number} of {fresh.iss!r}, and number {current.number} is in force"
+    if fresh.number == current.number:
+        what = f"another number {fresh.number} of {fresh.iss!r} than the one in force"
+    raise Refused("old-revocations", what)
 
 
 def standing_at(certificate: Certificate, now: float) -> Standing:

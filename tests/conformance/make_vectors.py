@@ -19,8 +19,18 @@ from typing import Any
 import wirekit
 from wirekit import JOURNAL, NOW, ROOT
 
-from hgext_zmqhooks.wire import certificates, envelope, events, keyfiles, messages, split, topics
+from hgext_zmqhooks.wire import (
+    certificates,
+    envelope,
+    events,
+    keyfiles,
+    messages,
+    revocations,
+    split,
+    topics,
+)
 from hgext_zmqhooks.wire.keyfiles import thumbprint
+from hgext_zmqhooks.wire.revocations import Revoked
 from hgext_zmqhooks.wire.session import (
     Ack,
     Beat,
@@ -283,6 +293,63 @@ def certificates_json() -> dict[str, Any]:
     }
 
 
+def revocations_json() -> dict[str, Any]:
+    entries = [
+        Revoked(NOW, jti="1"),
+        Revoked(NOW + 60, jti="2", sub="hg1-ü"),
+        Revoked(NOW + 120, sub="ci", before=NOW + 100),
+    ]
+    token = revocations.issue(ROOT, 3, entries, NOW + 120)
+    header = {"alg": "EdDSA", "typ": revocations.TYP, "kid": thumbprint(ROOT.public)}
+    claims = json.loads(wirekit.unb64(token.split(b".")[1]))
+    other = wirekit.key("other root")
+    ambiguous = [{"jti": "1", "sub": "ci", "before": NOW, "at": NOW}]
+    invalid: dict[str, tuple[str, bytes]] = {
+        "alg none": ("bad-revocations", wirekit.forged(header | {"alg": "none"}, claims)),
+        "typ of a certificate": ("bad-revocations", wirekit.forged(None, claims)),
+        "a certificate": ("bad-revocations", wirekit.token()),
+        "another root": ("unknown-root", revocations.issue(other, 3, entries, NOW)),
+        "signed by another key": (
+            "bad-revocations",
+            wirekit.resigned(token.rpartition(b".")[0], by=other),
+        ),
+        "number 0": ("bad-revocations", wirekit.forged(header, claims | {"number": 0})),
+        "no entries": (
+            "bad-revocations",
+            wirekit.forged(header, {"iss": "root", "iat": NOW, "number": 1}),
+        ),
+        "by id and by name": (
+            "bad-revocations",
+            wirekit.forged(header, claims | {"revoked": ambiguous}),
+        ),
+    }
+    certificate = {
+        "revoked by id": wirekit.token("hg1", jti="2"),
+        "revoked by name": wirekit.token("ci", jti="3"),
+        "issued anew": wirekit.token("ci", jti="4", nbf=NOW + 101),
+        "not revoked": wirekit.token("hg2", jti="5"),
+    }
+    return {
+        "root": ROOT.public.hex(),
+        "valid": [
+            {"name": name, "token": each.decode(), "claims": json.loads(unpacked)}
+            for name, each in {
+                "by id and name": token,
+                "empty": revocations.issue(ROOT, 1, [], NOW),
+            }.items()
+            for unpacked in [wirekit.unb64(each.split(b".")[1])]
+        ],
+        "certificates": [
+            {"name": name, "token": each.decode(), "revoked": name.startswith("revoked")}
+            for name, each in certificate.items()
+        ],
+        "invalid": [
+            {"name": name, "token": bad.decode(), "kind": kind}
+            for name, (kind, bad) in invalid.items()
+        ],
+    }
+
+
 def keys_json() -> dict[str, Any]:
     return {
         "files": [
@@ -335,6 +402,7 @@ FILES = {
     "certificates.json": certificates_json,
     "keys.json": keys_json,
     "session.json": session_json,
+    "revocations.json": revocations_json,
 }
 
 

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from zmq.utils import z85
 
-from hgext_zmqhooks.wire import envelope, events, keyfiles, messages, topics
+from hgext_zmqhooks.wire import envelope, events, keyfiles, messages, revocations, topics
 from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.keyfiles import SecretKey
 from hgext_zmqhooks.wire.keyring import Keyring
@@ -34,7 +34,7 @@ def load(name: str) -> Any:
     return json.loads((make_vectors.FOLDER / name).read_text(encoding="ascii"))
 
 
-TOPICS, EVENTS, CERTIFICATES, KEYS, SESSION = map(load, make_vectors.FILES)
+TOPICS, EVENTS, CERTIFICATES, KEYS, SESSION, REVOCATIONS = map(load, make_vectors.FILES)
 
 
 def each(vectors: list[dict[str, Any]], label: str = "name") -> Any:
@@ -145,6 +145,43 @@ def test_we_take_each_certificate(vector: dict[str, Any]) -> None:
 def test_we_refuse_each_bad_certificate(vector: dict[str, str]) -> None:
     with pytest.raises(Refused) as caught:
         Keyring([bytes.fromhex(CERTIFICATES["root"])]).certificate(vector["token"].encode())
+
+    assert caught.value.kind == vector["kind"]
+
+
+def revoking(*tokens: str) -> Keyring:
+    root = bytes.fromhex(REVOCATIONS["root"])
+    return Keyring([root], revocations=[token.encode() for token in tokens])
+
+
+@each(REVOCATIONS["certificates"])
+def test_we_refuse_what_the_list_says(vector: dict[str, Any]) -> None:
+    ring = revoking(REVOCATIONS["valid"][0]["token"])
+
+    assert (value_or_kind(ring, vector["token"]) == "revoked") is vector["revoked"]
+
+
+def value_or_kind(ring: Keyring, token: str) -> object:
+    try:
+        return ring.certificate(token.encode())
+    except Refused as error:
+        return error.kind
+
+
+@each(REVOCATIONS["valid"])
+def test_we_take_each_list(vector: dict[str, Any]) -> None:
+    found = revocations.decode(vector["token"].encode())
+
+    claims = vector["claims"]
+    assert (found.iss, found.iat, found.number) == (claims["iss"], claims["iat"], claims["number"])
+    assert [one.as_dict() for one in found.revoked] == claims["revoked"]
+    assert revoking(vector["token"])
+
+
+@each(REVOCATIONS["invalid"])
+def test_we_refuse_each_bad_list(vector: dict[str, str]) -> None:
+    with pytest.raises(Refused) as caught:
+        revoking(vector["token"])
 
     assert caught.value.kind == vector["kind"]
 
@@ -265,6 +302,18 @@ def test_pyjwt_takes_each_certificate(vector: dict[str, Any]) -> None:
     assert jwk.key_type == "OKP"
     assert len(z85.decode(claims["cnf"]["curve"].encode())) == 32
     assert hashlib.sha256(vector["token"].encode()).hexdigest() == vector["sha256"]
+
+
+@each(REVOCATIONS["valid"])
+def test_pyjwt_takes_each_list(vector: dict[str, Any]) -> None:
+    options = {"verify_iat": False}  # the vectors are kept for ever
+
+    claims = jwt.decode(vector["token"], ROOT, algorithms=["EdDSA"], options=options)
+
+    assert claims == vector["claims"]
+    header = jwt.get_unverified_header(vector["token"])
+    assert (header["typ"], header["alg"]) == ("zmqhooks-crl+jwt", "EdDSA")
+    assert header["kid"] == rfc7638(bytes.fromhex(REVOCATIONS["root"]))
 
 
 def rfc7638(public: bytes) -> str:
