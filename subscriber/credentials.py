@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hgext_zmqhooks.keys import files, renew
-from hgext_zmqhooks.keys.named import Named, load_trust
+from hgext_zmqhooks.keys.named import Named, Trust
 from hgext_zmqhooks.relay.settings import RelaySettings
 from hgext_zmqhooks.service import parsing
 from hgext_zmqhooks.service.errors import ConfigError, ServiceError
@@ -40,7 +40,7 @@ class Credentials:
 
 def load_credentials(settings: Settings) -> Credentials:
     """Key, roots and name, checked against each other. Raises ServiceError."""
-    keyring = load_trust(settings.file, "trust", settings.trust, parsing.decode)
+    keyring = Trust(settings.file, settings.trust, settings.revocations).keyring(parsing.decode)
     ours = _ours(settings)
     secret = ours.load()
     certificate = ours.certificate(secret, keyring, time.time())
@@ -78,11 +78,17 @@ def load_relay(settings: Settings, inside: RelaySettings) -> tuple[SecretKey, Ke
         role="relay",
     )
     secret = named.load()
-    trust = "relay.trust" if "trust" in written else "trust"
-    keyring = load_trust(settings.file, trust, inside.trust)
+    keyring = relay_trust(settings, inside).keyring()
     if inside.subscribe:
         named.certificate(secret, keyring, time.time())
     return secret, keyring
+
+
+def relay_trust(settings: Settings, inside: RelaySettings) -> Trust:
+    """Whom the relay inside trusts: whom the subscriber does, unless its section says more."""
+    written = settings.relay or {}
+    within, within_lists = ("relay." if key in written else "" for key in ("trust", "revocations"))
+    return Trust(settings.file, inside.trust, inside.revocations, within, within_lists)
 
 
 def certificates_of(
@@ -131,7 +137,7 @@ def roots(settings: Settings) -> str:
     found = []
     for path in settings.trust:
         try:
-            found.append(f"{path} ({thumbprint(files.load_public(path))})")
+            found += [f"{path} ({thumbprint(root)})" for root in files.load_roots(path)]
         except ServiceError as error:
             found.append(str(error))
     return ", ".join(found)

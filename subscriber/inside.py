@@ -30,6 +30,7 @@ def relay_settings(settings: Settings) -> RelaySettings | None:
         within="relay",
         key=settings.key,
         trust=settings.trust,
+        revocations=settings.revocations,
         state=beside(settings.store, ".relay"),
     )
 

@@ -3,6 +3,7 @@
     name: ci                              # default: the name in its certificate
     key: /etc/zmqhooks/ci.key
     trust: [/etc/zmqhooks/root.pub]
+    revocations: [/etc/zmqhooks/root.crl] # may be left out
     relay: {…}                            # the relay inside, as in relay.yml
     relays:                               # and, or instead, relays elsewhere
       - {address: tcp://hg1.example.com:5701, certificate: /etc/zmqhooks/hg1.cert}
@@ -110,6 +111,7 @@ class _File(_Frozen, frozen=True):
     store: str
     rules: tuple[Rule, ...]
     name: str | None = None
+    revocations: tuple[Path, ...] = ()
     relay: dict[str, Any] | None = None
     relays: tuple[Peer, ...] = ()
     start: str | int | float = "latest"
@@ -128,6 +130,7 @@ class Settings:
     start: Start
     store: Path
     rules: tuple[Rule, ...]
+    revocations: tuple[Path, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -170,6 +173,7 @@ def load_settings(path: Path) -> Settings:
         start=_start(path, written.start),
         store=_store(path, written.store),
         rules=written.rules,
+        revocations=written.revocations,
     )
 
 

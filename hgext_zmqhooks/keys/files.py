@@ -1,8 +1,9 @@
 """Key files on disk: who may read them, and how they come into being.
 
     root.key, N.key   secret keys as JSON      0600, or 0640 with the group named as `key-group`
-    root.pub          public key as PEM        anyone may read, nobody else may write
+    root.pub          public keys as PEM       anyone may read, nobody else may write
     N.cert            certificate, compact JWS likewise
+    root.crl          revocation list, the same
 
 Who may read a signing key may forge events, so a looser mode is refused where the file is used and
 not only where it is made: a `chmod` or a backup tool changes modes later. Modes are read from the
@@ -16,21 +17,24 @@ import contextlib
 import grp
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from ..service.access import me, obstacle
 from ..service.errors import EXIT, ServiceError
-from ..wire import certificates, keyfiles
+from ..wire import certificates, keyfiles, revocations
 from ..wire.certificates import Certificate
 from ..wire.errors import Refused
 from ..wire.keyfiles import SecretKey
-from ..wire.keyring import Keyring
+from ..wire.revocations import RevocationList
 
 LIMIT = 64 * 1024
 """Bytes. A key file is under 2 KiB; something larger is a wrong path, perhaps a device."""
+
+LIST_LIMIT = revocations.MAX_LENGTH + 2
+"""Bytes of a revocation list, and the end of its line."""
 
 _PEM = b"-----BEGIN"
 
@@ -94,16 +98,21 @@ def _check_kind(path: str | Path, data: bytes) -> None:
     raise KeyFileError(path, reason, "name the N.key that `zmq-keys` wrote, not N.cert or root.pub")
 
 
-def load_roots(paths: Iterable[str | Path]) -> Keyring:
-    """A keyring that trusts the root keys in these PEM files. Raises KeyFileError."""
-    return Keyring([load_public(path) for path in paths])
-
-
-def load_public(path: str | Path) -> bytes:
-    """The 32 bytes of the Ed25519 public key in a PEM file such as root.pub."""
+def load_roots(path: str | Path) -> list[bytes]:
+    """The Ed25519 public keys, of 32 bytes each, in a PEM file such as root.pub; at least one."""
     hint = "name a root.pub made by `zmq-keys quickstart` or `zmq-keys root`"
     missing = "copy the root.pub that lies beside the root.key; `zmq-keys quickstart` makes both"
-    return _parse(path, _read_public(path, missing), keyfiles.decode_public_pem, hint)
+    return _parse(path, _read_public(path, missing), keyfiles.decode_public_pems, hint)
+
+
+def load_revocations(path: str | Path) -> RevocationList:
+    """The revocation list in `path`: form only; whether its root signed it is the keyring's."""
+    hint = "name an N.crl made by `zmq-keys revoke`"
+    missing = (
+        "copy the list that `zmq-keys revoke` wrote where ROOT.key is; without --certificate, --id"
+        " and --name it makes one that revokes nothing yet"
+    )
+    return _parse(path, _read_public(path, missing, LIST_LIMIT), _decode_revocations, hint)
 
 
 def load_certificate(path: str | Path) -> Certificate:
@@ -185,8 +194,9 @@ def _read(
     check: Callable[[os.stat_result, bytes], None],
     closed: str = "let everyone read it, it is no secret; and enter every folder above",
     missing: str = "correct the path",
+    limit: int = LIMIT,
 ) -> bytes:
-    """The bytes of a regular file, at most LIMIT of them, that pass `check` with their rights.
+    """The bytes of a regular file, at most `limit` of them, that pass `check` with their rights.
 
     `closed`: the hint when this user may not read it; `missing`: when it is not there.
     """
@@ -204,29 +214,33 @@ def _read(
         info = os.fstat(handle)
         if not stat.S_ISREG(info.st_mode):
             raise KeyFileError(path, "is not a regular file", "correct the path")
-        data = os.read(handle, LIMIT + 1)
+        data = os.read(handle, limit + 1)
     finally:
         os.close(handle)
-    if len(data) > LIMIT:
+    if len(data) > limit:
         raise KeyFileError(
-            path, f"is larger than {LIMIT} bytes, no key file is", "correct the path"
+            path, f"is larger than {limit} bytes, no such file is", "correct the path"
         )
     check(info, data)
     return data
+
+
+def _decode_revocations(data: bytes) -> RevocationList:
+    return revocations.decode(data.strip())
 
 
 def _decode_certificate(data: bytes) -> Certificate:
     return certificates.decode(data.strip())
 
 
-def _read_public(path: str | Path, missing: str) -> bytes:
+def _read_public(path: str | Path, missing: str, limit: int = LIMIT) -> bytes:
     def check(info: os.stat_result, data: bytes) -> None:
         del data
         if info.st_mode & stat.S_IWOTH:
             reason = f"has mode {_octal(info)}: everybody may replace it"
             raise KeyFileError(path, reason, f"chmod o-w {path}")
 
-    return _read(path, check, missing=missing)
+    return _read(path, check, missing=missing, limit=limit)
 
 
 def _check_private(path: str | Path, info: os.stat_result, key_group: str | None) -> None:

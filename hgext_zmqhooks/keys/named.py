@@ -16,9 +16,9 @@ from ..wire import certificates, events
 from ..wire.certificates import Certificate
 from ..wire.errors import Refused
 from ..wire.keyfiles import SecretKey
-from ..wire.keyring import Keyring, Read
+from ..wire.keyring import Keyring, Read, RefusedList
 from . import renew
-from .files import KeyFileError, MissingError, load_public, load_secret
+from .files import KeyFileError, MissingError, load_revocations, load_roots, load_secret
 from .make import EVERYTHING
 
 T = TypeVar("T")
@@ -71,13 +71,66 @@ class Named:
         return renew.command(self.name, out, self.trust[0], read=reads, roles=roles)
 
 
-def load_trust(file: Path, key: str, paths: Sequence[Path], read: Read = events.decode) -> Keyring:
-    """A keyring that trusts the roots in these files, named by the list `key`. ConfigError.
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """The files of roots and of their revocation lists, and where they are named.
 
-    `read`: see Keyring.
+    `file`: the configuration; `within`: what stands before the key `trust` in it, such as "relay.",
+    and `within_lists` before the key `revocations`.
     """
-    roots = [_named(file, f"{key}[{at}]", path, load_public) for at, path in enumerate(paths)]
-    return Keyring(roots, read)
+
+    file: Path
+    roots: Sequence[Path]
+    revocations: Sequence[Path] = ()
+    within: str = ""
+    within_lists: str = ""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All of the files."""
+        return (*self.roots, *self.revocations)
+
+    def keyring(self, read: Read = events.decode) -> Keyring:
+        """A keyring that trusts what the files say; `read`: see Keyring. Raises ConfigError."""
+        keyring = Keyring((), read)
+        self.renew(keyring)
+        return keyring
+
+    def renew(self, keyring: Keyring) -> None:
+        """Have `keyring` trust what the files say now.
+
+        Raises ConfigError, and then it trusts what it did before.
+        """
+        roots = [
+            root
+            for at, path in enumerate(self.roots)
+            for root in _named(self.file, f"{self.within}trust[{at}]", path, load_roots)
+        ]
+        lists = [
+            _named(self.file, self._list_key(at), path, load_revocations).token
+            for at, path in enumerate(self.revocations)
+        ]
+        try:
+            keyring.replace(roots, lists)
+        except RefusedList as error:
+            raise self._refused(error) from None
+
+    def _refused(self, error: RefusedList) -> ConfigError:
+        key, value = f"{self.within_lists}revocations", None
+        if error.at is not None:
+            key, value = self._list_key(error.at), str(self.revocations[error.at])
+        reason = f"cannot be used: {error.detail}"
+        return ConfigError(self.file, key, value, reason, _HINTS[error.kind])
+
+    def _list_key(self, at: int) -> str:
+        return f"{self.within_lists}revocations[{at}]"
+
+
+_HINTS = {
+    "bad-revocations": "copy the list that `zmq-keys revoke` wrote here once more",
+    "old-revocations": "copy the newest list here; it lies where ROOT.key is",
+    "unknown-root": "take it out, or add the ROOT.pub of its root to `trust`",
+}
 
 
 def _named(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..keys import renew
-from ..keys.named import Named, load_trust
+from ..keys.named import Named, Trust
 from ..service.errors import EXIT, ConfigError, ServiceError, run
 from ..service.ipc import AlreadyServed
 from ..service.life import ROOT, Life, fields, raise_descriptors, set_up_logging
@@ -84,7 +84,7 @@ def serve(given: settings.RelaySettings, config: Path) -> int:
     """Run the daemon of this configuration until a signal ends it."""
     named = Named(config, "key", given.key, given.trust, socket.gethostname(), "relay")
     secret = named.load()
-    keyring = load_trust(config, "trust", given.trust)
+    keyring = Trust(config, given.trust, given.revocations).keyring()
     ours = [named.certificate(secret, keyring, time.time())] if given.subscribe else []
     life = Life()
     life.catch_signals()

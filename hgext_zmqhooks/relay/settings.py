@@ -2,6 +2,7 @@
 
 key: /etc/zmqhooks/relay.key             # in a subscriber.yml: default the subscriber's
 trust: [/etc/zmqhooks/root.pub]          # likewise
+revocations: [/etc/zmqhooks/root.crl]    # likewise; may be left out
 publish: ipc:///run/zmqhooks/publish
 subscribe: [tcp://0.0.0.0:5701, ipc:///run/zmqhooks/subscribe]
 broadcast: ipc:///run/zmqhooks/broadcast
@@ -39,6 +40,7 @@ class RelaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     broadcast: Endpoint | None = None
     key: Path | None = None
     trust: tuple[Path, ...] = ()
+    revocations: tuple[Path, ...] | None = None
     state: Path | None = None
     group: str | None = None
 
@@ -49,6 +51,7 @@ class RelaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         within: str = "",
         key: Path | None = None,
         trust: tuple[Path, ...] = (),
+        revocations: tuple[Path, ...] = (),
         state: Path | None = None,
     ) -> "RelaySettings":
         """The settings of a relay; what this section leaves out is taken from the arguments.
@@ -79,6 +82,7 @@ class RelaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return RelaySettings(
             key=self.key or key or Path(),
             trust=self.trust or trust,
+            revocations=revocations if self.revocations is None else self.revocations,
             publish=self.publish,
             subscribe=self.subscribe,
             broadcast=self.broadcast,
@@ -131,6 +135,7 @@ class RelaySettings:
     subscribe: tuple[Endpoint, ...] = ()
     broadcast: Endpoint | None = None
     group: str | None = None
+    revocations: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +168,7 @@ def load(path: Path) -> Loaded:
         within="relay",
         key=outer.key,
         trust=outer.trust,
+        revocations=outer.revocations,
         state=beside_store(path, outer.store),
     )
     return Loaded(settings, inside=True)
@@ -173,6 +179,7 @@ class _Outer(msgspec.Struct, frozen=True):
 
     key: Path | None = None
     trust: tuple[Path, ...] = ()
+    revocations: tuple[Path, ...] = ()
     store: str = ""
 
 

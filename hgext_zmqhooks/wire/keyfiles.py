@@ -28,6 +28,7 @@ _PEM = re.compile(
     rb"\s*-----BEGIN PUBLIC KEY-----\s*([A-Za-z0-9+/=\s]+?)\s*-----END PUBLIC KEY-----\s*"
 )
 _PEM_LENGTH = 1024
+_PEM_END = b"-----END PUBLIC KEY-----"
 _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 
 
@@ -132,6 +133,17 @@ def decode_public_pem(data: bytes) -> bytes:
     if len(der) != 44 or not der.startswith(_DER_PREFIX):
         raise Refused("bad-root", "not the PEM of an Ed25519 public key")
     return der[len(_DER_PREFIX) :]
+
+
+def decode_public_pems(data: bytes) -> list[bytes]:
+    """The public keys of one PEM after another, at least one; else Refused "bad-root".
+
+    While a root is replaced, its file holds the old and the new one.
+    """
+    *blocks, rest = data.split(_PEM_END)
+    if not blocks or rest.strip():
+        raise Refused("bad-root", "not the PEM of Ed25519 public keys, one after another")
+    return [decode_public_pem(block + _PEM_END) for block in blocks]
 
 
 def thumbprint(public: bytes) -> str:

@@ -56,11 +56,19 @@ class _Trust:
     checked: dict[bytes, Certificate] = field(default_factory=dict)
 
 
+class RefusedList(Refused):
+    """A revocation list was refused; `at`: its place among those given, None if one is missing."""
+
+    def __init__(self, at: int | None, why: Refused) -> None:
+        super().__init__(why.kind, why.detail)
+        self.at = at
+
+
 class Keyring:
     """The roots that this process trusts, each a 32-byte Ed25519 public key, and what they revoked.
 
     `read` reads events, exactly as events.decode does. `revocations`: the tokens of revocation
-    lists, at most one of each root; Refused as in `replace`.
+    lists, at most one of each root; RefusedList as in `replace`.
     """
 
     def __init__(
@@ -76,23 +84,27 @@ class Keyring:
     def replace(self, roots: Iterable[bytes], revocations: Iterable[bytes]) -> None:
         """Trust these from now on, and nothing else; other threads see the old or the new whole.
 
-        Refused, and the old stay in force: "bad-revocations" for what is no list that its root
+        RefusedList, and the old stay in force: "bad-revocations" for what is no list that its root
         signed, or two of one root; "unknown-root" for one of a root that was never trusted here;
-        "old-revocations" for one older than that in force, or of its number and with other words.
+        "old-revocations" for one older than that in force, or of its number and with other words,
+        or where none is given any more.
         The list of a root that is trusted no longer goes with it.
         """
         old = self._trust
         found = {thumbprint(root): root for root in roots}
         known = old.known | found.keys()
         lists: dict[str, RevocationList] = {}
-        for token in revocations:
-            fresh = _signed_list(token, found, known)
-            if fresh is None:
-                continue
-            if fresh.kid in lists:
-                raise Refused(BAD, f"two lists of root {fresh.iss!r}; the newest is enough")
-            _check_newer(fresh, old.lists.get(fresh.kid))
-            lists[fresh.kid] = fresh
+        for at, token in enumerate(revocations):
+            try:
+                fresh = _signed_list(token, found, known)
+                if fresh is not None:
+                    _check_number(fresh, lists.get(fresh.kid), old.lists.get(fresh.kid))
+                    lists[fresh.kid] = fresh
+            except Refused as error:
+                raise RefusedList(at, error) from None
+        for kid in found.keys() & old.lists.keys() - lists.keys():
+            what = f"none of root {old.lists[kid].iss!r}, of which one is in force"
+            raise RefusedList(None, Refused("old-revocations", what))
         self._trust = _Trust(found, lists, known)
 
     def certificate(self, token: bytes) -> Certificate:
@@ -217,7 +229,12 @@ def _signed_list(
     return found
 
 
-def _check_newer(fresh: RevocationList, current: RevocationList | None) -> None:
+def _check_number(
+    fresh: RevocationList, other: RevocationList | None, current: RevocationList | None
+) -> None:
+    """One list of each root, and none older than the `current` one."""
+    if other is not None:
+        raise Refused(BAD, f"two lists of root {fresh.iss!r}; the newest is enough")
     if current is None or fresh.number > current.number or fresh.token == current.token:
         return
     what = f"number {fresh.number} of {fresh.iss!r}, and number {current.number} is in force"

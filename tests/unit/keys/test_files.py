@@ -16,13 +16,14 @@ from hgext_zmqhooks.keys.files import (
     NotWrittenError,
     load_any,
     load_certificate,
-    load_public,
+    load_revocations,
     load_roots,
     load_secret,
     write_private,
 )
 from hgext_zmqhooks.service.errors import EXIT
 from hgext_zmqhooks.wire import keyfiles
+from hgext_zmqhooks.wire.keyring import Keyring
 
 ROOT = keyfiles.generate("root")
 KEY = make.certified(ROOT, make.Wish("ci", read=(make.EVERYTHING,)), now=1_800_000_000)
@@ -202,21 +203,21 @@ def test_a_keyring_trusts_the_roots_of_the_files(tmp_path: Path) -> None:
     write_private(tmp_path / "root.pub", keyfiles.encode_public_pem(ROOT.public), 0o644)
     write_private(tmp_path / "ci.cert", (KEY.certificate or b"") + b"\n", 0o644)
 
-    keyring = load_roots([tmp_path / "root.pub"])
+    keyring = Keyring(load_roots(tmp_path / "root.pub"))
     certificate = load_certificate(tmp_path / "ci.cert")
 
     assert keyring.certificate(certificate.token) == certificate
-    assert load_public(tmp_path / "root.pub") == ROOT.public
+    assert load_roots(tmp_path / "root.pub") == [ROOT.public]
 
 
 def test_public_files_that_everybody_may_replace_are_refused(tmp_path: Path) -> None:
     write_private(tmp_path / "root.pub", keyfiles.encode_public_pem(ROOT.public), 0o666)
 
     with pytest.raises(KeyFileError, match="everybody may replace it"):
-        load_roots([tmp_path / "root.pub"])
+        load_roots(tmp_path / "root.pub")
 
 
-@pytest.mark.parametrize("load", [load_public, load_certificate])
+@pytest.mark.parametrize("load", [load_roots, load_certificate, load_revocations])
 def test_a_secret_key_is_neither_root_nor_certificate(key: Path, load: object) -> None:
     assert callable(load)
     with pytest.raises(KeyFileError, match="is not what it should be"):

@@ -68,6 +68,16 @@ def test_what_the_section_says_wins(load, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("within", "names"),
+    [("", ["root.crl"]), ("  revocations: []\n", []), ("  revocations: [own.crl]\n", ["own.crl"])],
+)
+def test_revocation_lists_are_the_subscribers_unless_the_section_says_its_own(load, within, names):
+    loaded = load("revocations: [root.crl]\n" + SUBSCRIBER + within)
+
+    assert [path.name for path in loaded.settings.revocations] == names
+
+
+@pytest.mark.parametrize(
     ("change", "message", "hint"),
     [
         (("key: relay.key", ""), "key: required, but missing", ""),

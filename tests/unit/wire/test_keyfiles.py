@@ -143,3 +143,18 @@ def test_the_thumbprint_is_that_of_rfc_8037() -> None:
     public = keyfiles.b64url_decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
 
     assert keyfiles.thumbprint(public) == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+
+
+def test_a_file_may_hold_several_public_keys() -> None:
+    one, other = (keyfiles.encode_public_pem(key.public) for key in (KEY, wirekit.ROOT))
+
+    assert keyfiles.decode_public_pems(one) == [KEY.public]
+    assert keyfiles.decode_public_pems(one + b"\n" + other) == [KEY.public, wirekit.ROOT.public]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", PEM[:-3], PEM + b"x", b"x" + PEM, PEM + PEM[1:]])
+def test_anything_between_public_keys_is_refused(data: bytes) -> None:
+    with pytest.raises(Refused) as caught:
+        keyfiles.decode_public_pems(data)
+
+    assert caught.value.kind == "bad-root"
