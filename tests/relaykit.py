@@ -246,12 +246,17 @@ class Client:
         return welcome
 
 
-def publish_live(place: Place, messages, *, endpoint=None) -> list[bytes]:
-    """Send live copies as hg does; the answers that came before the deadline."""
+def publish_live(place: Place, messages, *, endpoint=None, curve=None) -> list[bytes]:
+    """Send live copies as hg does; the answers that came before the deadline.
+
+    `curve`: the sender's key and the relay's public CURVE key, over tcp.
+    """
     socket = place.context.socket(zmq.XPUB)
     answers: list[bytes] = []
     try:
         sockets.limit(socket, 4096)
+        if curve is not None:
+            sockets.curve_client(socket, *curve)
         socket.connect(endpoint or place.endpoint("publish"))
         end = time.monotonic() + DEADLINE
         assert socket.poll(DEADLINE * 1000), "the relay does not subscribe"

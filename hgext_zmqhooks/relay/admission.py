@@ -36,6 +36,14 @@ class Admission:
         self._bind_store(origin, hello, now)
         return certificate
 
+    def ended(self, hello: Hello, now: float) -> Refused | None:
+        """Why who said this HELLO may stay no longer: expired, revoked, or its root is gone."""
+        try:
+            self._keyring.peer(hello.certificate, "subscriber", now)
+        except Refused as refused:
+            return refused
+        return None
+
     def _bind_store(self, origin: Origin, hello: Hello, now: float) -> None:
         """One name, one store: two would each get half of what they believe to have."""
         known = self._state.store_of(hello.name)

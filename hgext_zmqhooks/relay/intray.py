@@ -77,3 +77,8 @@ class Intray:
         pile = self._piles.pop(address, None)
         if pile is not None and not pile.known:
             self._strangers -= pile.size
+
+    def drop_all(self, listener: int) -> None:
+        """Forget what all connections of one of our sockets sent."""
+        for address in [one for one in self._piles if one.listener == listener]:
+            self.drop(address)

@@ -34,6 +34,8 @@ from .catalog import Scanner
 from .intray import Intray
 from .live import Live
 from .peers import Address, Origin, Sent
+from .renewal import RETRY_SECONDS as BIND_SECONDS
+from .renewal import Renewal
 from .sessions import Sessions
 from .settings import RelaySettings
 from .shelf import Repository, Shelf
@@ -96,6 +98,7 @@ class Relay:
         self._throttle = Throttle(self._log)
         self._shelf = Shelf(self.counters, self._throttle)
         self._scanner = Scanner(settings.repositories)
+        self._renewal = Renewal(secret, self._bind, self._throttle)
         self._locks: dict[Endpoint, IpcLock] = {}
         self._sockets: list[zmq.Socket[bytes]] = []
         self._routers: list[zmq.Socket[bytes]] = []
@@ -192,7 +195,9 @@ class Relay:
         socket.setsockopt(zmq.SNDHWM, PUBLISH_HWM)
         if self._settings.publish.transport == "tcp":
             sockets.curve_server(socket, self._secret)
-        self._bind(socket, self._settings.publish)
+            self._renewal.serve(socket, self._settings.publish)
+        else:
+            self._bind(socket, self._settings.publish)
         return socket
 
     def _router(self) -> "zmq.Socket[bytes]":
@@ -212,9 +217,7 @@ class Relay:
         socket = self._router()
         sockets.curve_server(socket, self._secret)
         for endpoint in self._settings.subscribe:
-            if endpoint.transport == "ipc":
-                ipc.publish_certificate(endpoint, self._secret.certificate or b"")
-            self._bind(socket, endpoint)
+            self._renewal.serve(socket, endpoint, announce=True)
         yield socket
 
     def _broadcaster(self) -> Broadcast | None:
@@ -250,18 +253,24 @@ class Relay:
             lock.close()
         self._locks.clear()
 
+    def renew(self, secret: SecretKey) -> bool:
+        """Serve with this key of its own from now on; False if it does already. For any thread."""
+        return self._renewal.offer(secret)
+
     # The loop
 
     def run(self, stop: Stop) -> None:
         """Serve until `stop` is set, then say goodbye to the sessions."""
         poller = zmq.Poller()
         poller.register(stop.fileno(), zmq.POLLIN)
+        poller.register(self._renewal.bell.fileno(), zmq.POLLIN)
         for socket in (self._live.socket, *self._routers):
             poller.register(socket, zmq.POLLIN)
         due = dict.fromkeys(("heads", "beat", "flush"), 0.0)
         while not stop.is_set():
             ready = dict(poller.poll(math.ceil(self._timeout(due) * 1000)))
             now, tick = time.time(), time.monotonic()
+            self._renew()
             if self._live.socket in ready:
                 self._take_live(now, tick)
             for number, router in enumerate(self._routers):
@@ -273,6 +282,22 @@ class Relay:
             if self._broadcast is not None:
                 self._broadcast.turn(now, tick)
         self._sessions.close()
+
+    def _renew(self) -> None:
+        """Take up a new key of our own, if there is one; see renewal."""
+        secret = self._renewal.take()
+        if secret is not None:
+            self._sessions.close("it has a new key", private=False)
+            self._renewal.leave()
+            self._forget_unread()
+            self._log.info("a new key of our own is in use", extra=fields(name=secret.name))
+        self._renewal.come_back()
+
+    def _forget_unread(self) -> None:
+        """What came from those who were cut off belongs to no session any more."""
+        for number, router in enumerate(self._routers[1:], 1):
+            self._collect(number, router, time.monotonic())
+            self._tray.drop_all(number)
 
     def _watched(self) -> bool:
         """Whether anybody wants to know of new events."""
@@ -289,6 +314,8 @@ class Relay:
         if self._sessions.blocked:
             return RETRY_SECONDS
         wake = self._scanner.due
+        if self._renewal.waits:
+            wake = time.monotonic() + BIND_SECONDS
         if self._watched() or self._throttle.holds:
             wake = min(wake, *due.values())
         return max(0.0, wake - time.monotonic())

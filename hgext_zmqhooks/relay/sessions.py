@@ -340,10 +340,9 @@ class Sessions:
             if tick - peer.heard > SILENCE_SECONDS:
                 self._say(peer, Bye("silence"))
                 self._fail(peer, f"silent for {SILENCE_SECONDS:.0f} s")
-            elif peer.certificate is not None and now >= peer.certificate.exp:
-                detail = f"the certificate of {peer.name!r} is expired"
-                self._say(peer, SessionRefused("expired", detail))
-                self._fail(peer, detail)
+            elif (refused := self._admission.ended(peer.hello, now)) is not None:
+                self._say(peer, SessionRefused(refused.kind, refused.detail))
+                self._fail(peer, refused.detail)
             elif tick - peer.beaten >= BEAT_SECONDS and not peer.unsent:
                 peer.beaten = tick
                 self._say(peer, Beat(self._moved(peer)))
@@ -356,11 +355,12 @@ class Sessions:
                 moved.append(info)
         return tuple(moved)
 
-    def close(self) -> None:
-        """Say goodbye to all."""
+    def close(self, reason: str = "stopping", *, private: bool = True) -> None:
+        """Say goodbye to all, or to all but those in this process."""
         for peer in list(self._peers.values()):
-            self._say(peer, Bye("stopping"))
-            self._forget(peer, "stopping")
+            if private or not peer.origin.private:
+                self._say(peer, Bye(reason))
+                self._forget(peer, reason)
 
     def _fail(self, peer: Peer, reason: str) -> None:
         """A session ends that should not; `zmq-relay status` shows the last such end."""

@@ -15,8 +15,9 @@ from hgext_zmqhooks.relay.shelf import Shelf
 from hgext_zmqhooks.relay.state import State
 from hgext_zmqhooks.service.life import Throttle
 from hgext_zmqhooks.service.metrics import Counters
-from hgext_zmqhooks.wire import messages
+from hgext_zmqhooks.wire import keyfiles, messages, revocations
 from hgext_zmqhooks.wire.messages import MAX_RECORDS
+from hgext_zmqhooks.wire.revocations import Revoked
 from hgext_zmqhooks.wire.session import (
     Ack,
     Beat,
@@ -148,6 +149,44 @@ def test_an_expired_certificate_ends_the_session(bench):
     assert isinstance(last, SessionRefused)
     assert last.kind == "expired"
     assert len(bench.sessions) == 0
+
+
+def test_a_certificate_that_is_revoked_ends_the_session(bench):
+    root, keyring = bench.place.keys.root, bench.place.keys.keyring
+    bench.peer().follow()
+    bench.peer(b"b", key=bench.place.keys.make("other", read=(relaykit.EVERYTHING,))).follow()
+    revoked = [Revoked(int(NOW), jti="jti-ci")]
+    keyring.replace([root.public], [revocations.issue(root, 1, revoked, int(NOW))])
+
+    bench.sessions.beat(NOW, 1.0)
+
+    (last,) = bench.said()
+    assert (type(last), last.kind) == (SessionRefused, "revoked")
+    assert "jti-ci of 'ci' was revoked" in last.detail
+    assert bench.said(b"b") == []
+    assert len(bench.sessions) == 1
+
+
+def test_sessions_end_with_the_root_of_their_certificates(bench):
+    bench.peer().follow()
+    bench.place.keys.keyring.replace([keyfiles.generate("other").public], ())
+    bench.sessions.beat(NOW, 1.0)
+    (last,) = bench.said()
+    assert (type(last), last.kind) == (SessionRefused, "unknown-root")
+    assert len(bench.sessions) == 0
+
+
+def test_goodbye_to_all_but_the_one_in_this_process(bench):
+    bench.peer(b"a").follow()
+    inside = bench.peer(b"i", instance="inside")
+    inside.origin = Origin(None, private=True)
+    inside.follow()
+
+    bench.sessions.close("it has a new key", private=False)
+
+    assert bench.said(b"a") == [Bye("it has a new key")]
+    assert bench.said(b"i") == []
+    assert len(bench.sessions) == 1
 
 
 def test_a_reconnected_instance_replaces_its_old_session(bench):
