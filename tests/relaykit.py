@@ -5,6 +5,7 @@ own writer into `<folder>/hg/<repo>/.hg/store`, the relay runs in a thread, peer
 """
 
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -89,6 +90,7 @@ class Repo:
         self.store = self.folder / ".hg" / "store"
         self.store.mkdir(parents=True)
         self.name = name
+        self.key = key
         self.signer = Signer(key)
         self.writer = Writer(Directory(self.store), name)
         self._revisions = 0
@@ -123,11 +125,23 @@ class Place:
         self.hg.mkdir()
         self._clients: list[Client] = []
 
+    @property
+    def relay_key(self) -> str:
+        """The CURVE key by which clients know the relay."""
+        return certificates.decode(self.keys.relay.certificate or b"").curve
+
     def repo(self, name: str = "team/app") -> Repo:
         return Repo(self.hg, name, self.keys.publisher)
 
     def endpoint(self, name: str) -> Endpoint:
         return Endpoint.parse(f"ipc://{self.folder}/run/{name}")
+
+    def tcp(self, host: str = "127.0.0.1") -> Endpoint:
+        """An endpoint on a port that is free now."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.bind((host.strip("[]"), 0))
+            return Endpoint.parse(f"tcp://{host}:{probe.getsockname()[1]}")
 
     def settings(self, **changes) -> RelaySettings:
         values = {
@@ -203,9 +217,7 @@ class Client:
         self.socket = place.context.socket(zmq.DEALER)
         sockets.limit(self.socket, 1 << 22)
         if relay is None:
-            token = place.keys.relay.certificate or b""
-            server = certificates.decode(token).curve
-            sockets.curve_client(self.socket, curve or self.key, server)
+            sockets.curve_client(self.socket, curve or self.key, place.relay_key)
             self.socket.connect(endpoint or place.endpoint("subscribe"))
         else:
             self.socket.connect(relay.inproc)
@@ -249,14 +261,14 @@ class Client:
 def publish_live(place: Place, messages, *, endpoint=None, curve=None) -> list[bytes]:
     """Send live copies as hg does; the answers that came before the deadline.
 
-    `curve`: the sender's key and the relay's public CURVE key, over tcp.
+    `curve`: the key for an endpoint that needs one.
     """
     socket = place.context.socket(zmq.XPUB)
     answers: list[bytes] = []
     try:
         sockets.limit(socket, 4096)
         if curve is not None:
-            sockets.curve_client(socket, *curve)
+            sockets.curve_client(socket, curve, place.relay_key)
         socket.connect(endpoint or place.endpoint("publish"))
         end = time.monotonic() + DEADLINE
         assert socket.poll(DEADLINE * 1000), "the relay does not subscribe"

@@ -38,7 +38,7 @@ class _Served:
 
 
 class Renewal:
-    """The sockets that speak CURVE with the relay's key, which is `secret` at first.
+    """The sockets that are bound with the relay's key, which is `secret` at first.
 
     `bind` binds one of them. All but `offer` is for the thread that has the sockets; `bell` wakes
     it.
@@ -54,13 +54,14 @@ class Renewal:
     def serve(
         self, socket: "zmq.Socket[bytes]", endpoint: Endpoint, *, announce: bool = False
     ) -> None:
-        """Bind a CURVE server; `announce`: with its certificate beside it, where it is ipc.
+        """Bind a socket; `announce`: with the relay's certificate beside it, where it is ipc.
 
-        Raises ServiceError.
+        One without CURVE is left alone by a new key. Raises ServiceError.
         """
         served = _Served(socket, endpoint, announce)
         self._try(served)
-        self._served.append(served)
+        if socket.getsockopt(zmq.CURVE_SERVER):
+            self._served.append(served)
 
     def offer(self, secret: SecretKey) -> bool:
         """Serve with this key from now on; False if it is the one in use. For any thread."""

@@ -3,7 +3,7 @@
     publish     XSUB     live copies and questions from hg   ipc: file group; tcp: CURVE
     subscribe   ROUTER   sessions, all endpoints             CURVE
     inproc      ROUTER   the session of the subscriber in this process
-    broadcast   PUB      every new event                     ipc: file group
+    broadcast   PUB      every new event                     ipc: file group; tcp: CURVE
 
 The loop: wait for any of them, take what came, look at the heads when it is time, then let each
 session send a little. Nothing in it waits for a peer or walks a large tree in one go.
@@ -23,17 +23,19 @@ from ..service.errors import ConfigError, ServiceError
 from ..service.ipc import IpcLock
 from ..service.life import ROOT, Stop, Throttle, fields
 from ..service.metrics import Counters
-from ..service.zap import Zap
+from ..service.zap import BROADCAST, PUBLISH, SUBSCRIBE, Zap
 from ..wire.errors import Refused
 from ..wire.keyfiles import SecretKey
 from ..wire.keyring import Keyring
-from ..wire.messages import BEAT_SECONDS, MAX_MESSAGE
+from ..wire.messages import BEAT_SECONDS
 from .answers import Answers
 from .broadcast import Broadcast
 from .catalog import Scanner
+from .gate import Gate
 from .intray import Intray
 from .live import Live
 from .peers import Address, Origin, Sent
+from .readers import Readers, load_readers
 from .renewal import RETRY_SECONDS as BIND_SECONDS
 from .renewal import Renewal
 from .sessions import Sessions
@@ -54,7 +56,6 @@ RECEIVE_SECONDS = 0.05
 """Time for emptying one socket."""
 LISTEN_SECONDS = 0.02
 """Time for looking at messages before other work gets its turn: some take long to read."""
-PUBLISH_MAX = 1 << 20
 PUBLISH_HWM = 4000
 """Answers that wait for one hg; more are dropped, so that who never reads costs 16 MiB at most."""
 BROADCAST_MAX = 4096
@@ -104,6 +105,7 @@ class Relay:
         self._routers: list[zmq.Socket[bytes]] = []
         self._tray = Intray()
         self._zap: Zap | None = None
+        self._readers = Readers((), keyring)
         self._state: State | None = None
 
     # Beginning and end
@@ -115,16 +117,16 @@ class Relay:
         """
         self._check_certificate()
         serves = [str(one) for one in self._settings.subscribe if one.transport == "ipc"]
-        for endpoint in self._endpoints():
+        for endpoint in self._settings.endpoints():
             if endpoint.transport == "ipc":
                 group = self._settings.group
                 self._locks[endpoint] = ipc.lock_ipc(endpoint, group=group, serves=serves)
         self._state = State(self._settings.state)
         found = self._scanner.step(budget=float("inf"))
         self._shelf.update(found or [], time.monotonic())
-        if self._is_curve():
-            self._zap = Zap(self._context)
-            self._zap.start()
+        self._readers = load_readers(self._settings.broadcast_readers, self._keyring)
+        gate = Gate(self._settings, self._readers, self.counters, self._throttle)
+        self._zap = gate.open(self._context)
         self._routers = [self._inproc_router(), *self._subscribe_router()]
         publish = self._publish()
         self._broadcast = self._broadcaster()
@@ -146,7 +148,7 @@ class Relay:
 
     def _check_certificate(self) -> None:
         """Clients would refuse a server without a fitting certificate, each with its own alarm."""
-        if not self._settings.subscribe:
+        if not self._settings.subscribe and not self._settings.broadcast_readers:
             return
         try:
             self._keyring.peer(self._secret.certificate or b"", "relay", time.time())
@@ -155,18 +157,9 @@ class Relay:
                 self._settings.key,
                 "",
                 None,
-                f"this key cannot serve subscribe endpoints: {refused.detail}",
+                f"this key cannot serve subscribers: {refused.detail}",
                 "make one with: zmq-keys issue --role relay, under a root named in `trust`",
             ) from None
-
-    def _endpoints(self) -> Iterator[Endpoint]:
-        yield self._settings.publish
-        yield from self._settings.subscribe
-        if self._settings.broadcast is not None:
-            yield self._settings.broadcast
-
-    def _is_curve(self) -> bool:
-        return bool(self._settings.subscribe) or self._settings.publish.transport == "tcp"
 
     def _description(self) -> dict[str, object]:
         journals = sum(1 for _ in self._shelf.journals(lambda _: True))
@@ -191,17 +184,15 @@ class Relay:
             sockets.bind_tcp(socket, endpoint)
 
     def _publish(self) -> "zmq.Socket[bytes]":
-        socket = self._socket(zmq.XSUB, PUBLISH_MAX)
+        socket = self._socket(zmq.XSUB, self._settings.limits.message)
         socket.setsockopt(zmq.SNDHWM, PUBLISH_HWM)
         if self._settings.publish.transport == "tcp":
-            sockets.curve_server(socket, self._secret)
-            self._renewal.serve(socket, self._settings.publish)
-        else:
-            self._bind(socket, self._settings.publish)
+            sockets.curve_server(socket, self._secret, PUBLISH)
+        self._renewal.serve(socket, self._settings.publish)
         return socket
 
     def _router(self) -> "zmq.Socket[bytes]":
-        socket = self._socket(zmq.ROUTER, MAX_MESSAGE)
+        socket = self._socket(zmq.ROUTER, self._settings.limits.message)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.RCVHWM, ROUTER_HWM)
         return socket
@@ -215,7 +206,7 @@ class Relay:
         if not self._settings.subscribe:
             return
         socket = self._router()
-        sockets.curve_server(socket, self._secret)
+        sockets.curve_server(socket, self._secret, SUBSCRIBE)
         for endpoint in self._settings.subscribe:
             self._renewal.serve(socket, endpoint, announce=True)
         yield socket
@@ -224,7 +215,11 @@ class Relay:
         if self._settings.broadcast is None:
             return None
         socket = self._socket(zmq.PUB, BROADCAST_MAX)
-        self._bind(socket, self._settings.broadcast)
+        if self._readers:
+            sockets.curve_server(socket, self._secret, BROADCAST)
+        elif self._settings.broadcast.transport == "tcp":
+            sockets.plain_server(socket, BROADCAST)
+        self._renewal.serve(socket, self._settings.broadcast)
         broadcast = Broadcast(socket, self._keyring, self._shelf, self.counters, self._throttle)
         broadcast.begin(time.time())
         return broadcast

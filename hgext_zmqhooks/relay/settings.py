@@ -9,17 +9,28 @@ broadcast: ipc:///run/zmqhooks/broadcast
 repositories: ["/srv/hg/**"]
 state: /var/lib/zmqhooks/relay.db        # in a subscriber.yml: default its store + ".relay"
 group: hg
+allow: [192.0.2.0/24, "2001:db8::/32"]   # who may connect over tcp; default: every address
+excess: narrow                           # or refuse: a session that asks for more than it may read
+limits: {sessions: 8}                    # see limits.py
+
+A broadcast over tcp needs `broadcast-readers: [N.cert, …]`, or `insecure: yes`.
 """
 
 import grp
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
+from ..service.addresses import Network
 from ..service.config import convert, read
 from ..service.endpoints import Endpoint
 from ..service.errors import ConfigError
+from .limits import Limits
+
+Excess = Literal["narrow", "refuse"]
 
 SQLITE = "sqlite:"
 
@@ -43,6 +54,11 @@ class RelaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revocations: tuple[Path, ...] | None = None
     state: Path | None = None
     group: str | None = None
+    allow: tuple[Network, ...] = ()
+    broadcast_readers: tuple[Path, ...] = msgspec.field(default=(), name="broadcast-readers")
+    insecure: bool = False
+    excess: Excess = "narrow"
+    limits: Limits = Limits()
 
     def resolve(
         self,
@@ -78,6 +94,8 @@ class RelaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     file, f"{prefix}repositories[{index}]", pattern, "not a folder", _FOLDER
                 )
         self._check_endpoints(file, prefix)
+        self._check_broadcast(file, prefix)
+        self._check_limits(file, prefix)
         self._check_group(file, prefix)
         return RelaySettings(
             key=self.key or key or Path(),
@@ -89,6 +107,11 @@ class RelaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             repositories=tuple(str(file.parent.absolute() / one) for one in self.repositories),
             state=self.state or state or Path(),
             group=self.group,
+            allow=self.allow,
+            broadcast_readers=self.broadcast_readers,
+            insecure=self.insecure,
+            excess=self.excess,
+            limits=self.limits,
         )
 
     def _check_group(self, file: Path, prefix: str) -> None:
@@ -102,15 +125,33 @@ class RelaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             hint = f"groupadd {self.group}, or name the group of those who push"
             raise ConfigError(file, f"{prefix}group", self.group, reason, hint) from None
 
-    def _check_endpoints(self, file: Path, prefix: str) -> None:
-        if self.broadcast is not None and self.broadcast.transport == "tcp":
+    def _check_broadcast(self, file: Path, prefix: str) -> None:
+        """Over tcp it goes to certified readers, or knowingly to anyone; never by oversight."""
+        tcp = self.broadcast is not None and self.broadcast.transport == "tcp"
+        if tcp and not self.broadcast_readers and not self.insecure:
             raise ConfigError(
                 file,
                 f"{prefix}broadcast",
                 str(self.broadcast),
-                "a tcp endpoint needs `broadcast-readers`, which this version does not have",
-                "use an ipc endpoint, whose readers are the members of `group`",
+                "whoever connects over tcp would read every event",
+                "name the certificates that may: broadcast-readers: [dashboard.cert]; or use an"
+                " ipc endpoint, or write `insecure: yes` if anyone may read",
             )
+        if self.broadcast_readers and not tcp:
+            reason = "is for a tcp broadcast, and there is none"
+            hint = "on ipc the members of `group` read; take the line out"
+            raise ConfigError(file, f"{prefix}broadcast-readers", None, reason, hint)
+        if self.insecure and self.broadcast_readers:
+            reason = "contradicts `broadcast-readers`"
+            raise ConfigError(file, f"{prefix}insecure", "yes", reason, "take one of the two out")
+
+    def _check_limits(self, file: Path, prefix: str) -> None:
+        if fault := self.limits.fault():
+            key, value, reason = fault
+            hint = "write for example 2MiB, and at least as much for `unfinished`"
+            raise ConfigError(file, f"{prefix}limits.{key}", value, reason, hint)
+
+    def _check_endpoints(self, file: Path, prefix: str) -> None:
         named = {f"{prefix}publish": self.publish}
         named |= {f"{prefix}subscribe[{n}]": one for n, one in enumerate(self.subscribe)}
         if self.broadcast is not None:
@@ -136,6 +177,24 @@ class RelaySettings:
     broadcast: Endpoint | None = None
     group: str | None = None
     revocations: tuple[Path, ...] = ()
+    allow: tuple[Network, ...] = ()
+    broadcast_readers: tuple[Path, ...] = ()
+    insecure: bool = False
+    excess: Excess = "narrow"
+    limits: Limits = field(default_factory=Limits)
+
+    def endpoints(self) -> Iterator[Endpoint]:
+        """All that is to be bound."""
+        yield self.publish
+        yield from self.subscribe
+        if self.broadcast is not None:
+            yield self.broadcast
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anyone who can connect over tcp may read the broadcast."""
+        tcp = self.broadcast is not None and self.broadcast.transport == "tcp"
+        return tcp and self.insecure and not self.broadcast_readers
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from .ipc import cannot_serve
 HANDSHAKE_IVL = 3000
 HEARTBEAT_IVL = 5000
 HEARTBEAT_TIMEOUT = 15000
-ZAP_DOMAIN = "zmqhooks"
 
 
 def limit(socket: "zmq.Socket[bytes]", max_message: int) -> None:
@@ -34,11 +33,20 @@ def limit(socket: "zmq.Socket[bytes]", max_message: int) -> None:
     socket.setsockopt(zmq.IPV6, 1)
 
 
-def curve_server(socket: "zmq.Socket[bytes]", secret: SecretKey) -> None:
-    """Make a socket that binds speak CURVE; needs a running `Zap` on its context."""
+def curve_server(socket: "zmq.Socket[bytes]", secret: SecretKey, domain: str) -> None:
+    """Make a socket that binds speak CURVE; needs a running `Zap` on its context.
+
+    `domain`: what the policy of the `Zap` is told, so that it may tell sockets apart.
+    """
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.setsockopt(zmq.CURVE_SECRETKEY, secret.curve_secret.encode())
-    socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN.encode())
+    socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+
+def plain_server(socket: "zmq.Socket[bytes]", domain: str) -> None:
+    """Let a socket that binds tcp do without CURVE; a running `Zap` decides about addresses."""
+    socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
 
@@ -59,9 +67,9 @@ def user_id(frame: zmq.Frame) -> str | None:
 
 
 def bind_tcp(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
-    """Bind a tcp endpoint; only CURVE servers may."""
+    """Bind a tcp endpoint; only what `curve_server` or `plain_server` prepared may."""
     checked = check_endpoint(endpoint)
-    if socket.getsockopt(zmq.MECHANISM) != zmq.CURVE or not socket.getsockopt(zmq.CURVE_SERVER):
+    if not socket.getsockopt(zmq.ZAP_DOMAIN):
         raise ServiceError(
             f"{endpoint}: a tcp endpoint without CURVE would let anyone in",
             hint="give the relay a `key`, or use an ipc endpoint",

@@ -10,18 +10,23 @@ import contextlib
 import enum
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import zmq
 from zmq.utils import z85
 
 from .life import ROOT, Stop
 
+SUBSCRIBE = "zmqhooks-subscribe"
+PUBLISH = "zmqhooks-publish"
+BROADCAST = "zmqhooks-broadcast"
+"""ZAP domains: what a policy tells sockets apart by."""
+
 ZAP_ADDRESS = "inproc://zeromq.zap.01"
 """Fixed by RFC 27 of ZeroMQ."""
 
-Policy = Callable[[str, str], "Answer"]
-"""(Z85 public key, peer address) -> Answer."""
+Policy = Callable[[str, str, str], "Answer"]
+"""(ZAP domain, Z85 public key, peer address) -> Answer; "" is the key of who has none."""
 
 
 class Answer(enum.Enum):
@@ -34,21 +39,29 @@ class Answer(enum.Enum):
     """libzmq gives up until the peer makes a new socket: revoked."""
 
 
-def admit_any(key: str, address: str) -> Answer:
-    """The policy of sessions: HELLO is checked against the key afterwards."""
-    del key, address
+def admit_any(domain: str, key: str, address: str) -> Answer:
+    """The policy where everything is checked against the key afterwards."""
+    del domain, key, address
     return Answer.ADMIT
 
 
 class Zap(threading.Thread):
-    """The ZAP 1.0 handler of one context: CURVE only, User-Id = Z85 public key of the peer.
+    """The ZAP 1.0 handler of one context: User-Id = Z85 public key of the peer.
 
+    Only CURVE is let in, but in the domains `plain`, where a peer needs no key.
     Start it before the first CURVE server binds; at most one per context. Whatever the policy
     does, a request is answered (500 when the policy raised) and the thread lives.
     """
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", policy: Policy = admit_any):
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        policy: Policy = admit_any,
+        *,
+        plain: Collection[str] = (),
+    ) -> None:
         super().__init__(name="zap", daemon=True)
+        self._plain = plain
         self._policy = policy
         self._stop_asked = Stop()
         self._log = logging.getLogger(f"{ROOT}.zap")
@@ -85,10 +98,15 @@ class Zap(threading.Thread):
             self._socket.send_multipart(reply, zmq.DONTWAIT)
 
     def _judge(self, body: list[bytes]) -> tuple[bytes, bytes]:
-        if len(body) != 7 or body[0] != b"1.0" or body[5] != b"CURVE" or len(body[6]) != 32:
+        if len(body) < 6 or body[0] != b"1.0":
             return b"400", b""
-        key = z85.encode(body[6])
-        answer = self._policy(key.decode(), body[3].decode("utf-8", "replace"))
+        domain, address = body[2].decode("utf-8", "replace"), body[3].decode("utf-8", "replace")
+        key = b""
+        if body[5] == b"CURVE" and len(body) == 7 and len(body[6]) == 32:
+            key = z85.encode(body[6])
+        elif body[5] != b"NULL" or domain not in self._plain:
+            return b"400", b""
+        answer = self._policy(domain, key.decode(), address)
         return answer.value, key if answer is Answer.ADMIT else b""
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ import zmq
 
 from hgext_zmqhooks.service import sockets
 from hgext_zmqhooks.service.life import Stop
-from hgext_zmqhooks.service.zap import Zap
+from hgext_zmqhooks.service.zap import SUBSCRIBE, Zap
 from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.keyfiles import SecretKey
 from hgext_zmqhooks.wire.messages import BEAT_SECONDS, MAX_MESSAGE
@@ -77,7 +77,7 @@ class Liar:
         self._zap.start()
         self._router = self._context.socket(zmq.ROUTER)
         sockets.limit(self._router, MAX_MESSAGE)
-        sockets.curve_server(self._router, self._secret)
+        sockets.curve_server(self._router, self._secret, SUBSCRIBE)
         self._router.bind("tcp://127.0.0.1:*")
         self.address = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -109,7 +109,7 @@ def test_live_copies_over_tcp_need_the_new_key(place):
         assert not handshake(place, publish, old, zmq.XPUB)
         # and live copies come, once hg has the new certificate
         messages = [message.frames() for message in repo.commit()]
-        curve = (place.keys.publisher, place.keys.relay.curve_public)
+        curve = place.keys.publisher
         assert len(publish_live(place, messages, endpoint=publish, curve=curve)) == 1
 
 

@@ -12,7 +12,9 @@ import pytest
 from hgext_zmqhooks import extension, settings
 from hgext_zmqhooks.journal import format as journal_format
 from hgext_zmqhooks.journal import heads
+from hgext_zmqhooks.relay.limits import Limits
 from hgext_zmqhooks.relay.settings import RelaySection
+from hgext_zmqhooks.service.config import Size
 from hgext_zmqhooks.wire import events, split, topics, values
 from hgext_zmqhooks.wire.messages import VERBS
 from hgext_zmqhooks.wire.session import TRANSITIONS
@@ -26,6 +28,7 @@ STRUCTS = {
     "when": subscriber.When,
     "retry": subscriber.Retry,
     "relay.yml": RelaySection,
+    "limits": Limits,
 }
 
 
@@ -200,3 +203,15 @@ def test_every_paragraph_of_the_guarantees_names_a_test() -> None:
     )
 
     assert [title.splitlines()[0] for title in titles[1:] if "`tests/" not in title] == []
+
+
+def test_the_defaults_of_limits_are_the_documented_ones() -> None:
+    documented = {
+        row[0].strip("`"): row[1] for row in rows(section(read("configuration.md"), "limits"))
+    }
+    shown = {
+        field.name: f"`{field.default >> 20}MiB`" if field.type is Size else f"`{field.default}`"
+        for field in msgspec.structs.fields(Limits)
+    }
+
+    assert documented == shown

@@ -95,6 +95,7 @@ FOREIGN: dict[str, set[str]] = {
     "msgspec": {
         f"{HG}.service.config",
         f"{HG}.relay.settings",
+        f"{HG}.relay.limits",
         f"{HG}.relay.reading",
         f"{HG}.service.parsing",
         "subscriber.settings",

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hgext_zmqhooks.relay import settings
+from hgext_zmqhooks.relay.limits import Limits
 from hgext_zmqhooks.service.errors import ConfigError
 
 GROUP = grp.getgrgid(os.getegid()).gr_name
@@ -53,6 +54,22 @@ def test_a_relay_yml(load, tmp_path):
     assert (given.state, given.group) == (Path("/var/lib/zmqhooks/relay.db"), GROUP)
 
 
+def test_who_may_connect_and_what_they_are_granted(load, tmp_path):
+    given = load(RELAY).settings
+    assert (given.allow, given.broadcast_readers, given.insecure) == ((), (), False)
+    assert (given.excess, given.limits) == ("narrow", Limits(2 << 20, 8, 8, 1000, 50, 4 << 20))
+
+    tcp = RELAY.replace("broadcast: ipc:///run/zmqhooks/broadcast", "broadcast: tcp://[::]:5702")
+    given = load(
+        tcp + "broadcast-readers: [a.cert]\nallow: [192.0.2.0/24, '::1']\nexcess: refuse\n"
+        "limits: {message: 64KiB, unfinished: 1MiB, sessions: 2}\n"
+    ).settings
+    assert given.broadcast_readers == (tmp_path / "a.cert",)
+    assert given.allow == ("192.0.2.0/24", "::1")
+    assert (given.excess, given.limits.message, given.limits.sessions) == ("refuse", 65536, 2)
+    assert load(tcp + "insecure: yes\n").settings.insecure
+
+
 def test_a_relay_inside_a_subscriber_takes_key_trust_and_state_from_it(load, tmp_path):
     loaded = load(SUBSCRIBER)
     assert loaded.inside
@@ -88,8 +105,29 @@ def test_revocation_lists_are_the_subscribers_unless_the_section_says_its_own(lo
         (("[\"/srv/hg/**\", here/*]", "[]"), "repositories: names no repository", ""),
         (("\"/srv/hg/**\"", "\"/\""), "repositories[0]: '/': not a folder", ""),
         (("broadcast: ipc:///run/zmqhooks/broadcast", "broadcast: tcp://0.0.0.0:5702"),
-         "broadcast: 'tcp://0.0.0.0:5702': a tcp endpoint needs `broadcast-readers`",
-         "use an ipc endpoint"),
+         "broadcast: 'tcp://0.0.0.0:5702': whoever connects over tcp would read every event",
+         "name the certificates that may: broadcast-readers: [dashboard.cert]; or use an ipc"),
+        (("group:", "broadcast-readers: [x.cert]\ngroup:"),
+         "broadcast-readers: is for a tcp broadcast, and there is none", "on ipc the members"),
+        (("broadcast: ipc:///run/zmqhooks/broadcast",
+          "broadcast: tcp://[::]:5702\nbroadcast-readers: [x.cert]\ninsecure: yes"),
+         "insecure: 'yes': contradicts `broadcast-readers`", "take one of the two out"),
+        (("group:", "allow: [192.0.2.1/24]\ngroup:"),
+         "allow[0]: '192.0.2.1/24': 192.0.2.1/24 has host bits set", ""),
+        (("group:", "allow: [anywhere]\ngroup:"), "allow[0]: 'anywhere': not a network such as",
+         "write one such as 192.0.2.0/24"),
+        (("group:", "excess: cut\ngroup:"), "excess: 'cut': invalid enum value 'cut'",
+         "valid are: narrow, refuse"),
+        (("group:", "limits: {sesions: 9}\ngroup:"),
+         "limits.sesions: 9: unknown key", 'did you mean "sessions"?'),
+        (("group:", "limits: {sessions: 0}\ngroup:"), "limits.sessions: 0: expected", ""),
+        (("group:", "limits: {patterns: 1001}\ngroup:"), "limits.patterns: 1001: expected", ""),
+        (("group:", "limits: {frames: 3}\ngroup:"), "limits.frames: 3: expected", ""),
+        (("group:", "limits: {message: 3MiB}\ngroup:"),
+         "limits.message: 3145728: a message has at least 65536 and at most 2097152 bytes",
+         "write for example 2MiB"),
+        (("group:", "limits: {unfinished: 1MiB}\ngroup:"),
+         "limits.unfinished: 1048576: less than `message`, 2097152 bytes", "write for example"),
         (("hooks/subscribe", "hooks/publish"),
          "subscribe[1]: 'ipc:///run/zmqhooks/publish': is the address of publish too", ""),
         (("tcp://0.0.0.0:5701", "5701"), "subscribe[0]: 5701: neither ipc", ""),
