@@ -11,6 +11,7 @@ from hgext_zmqhooks.service import ipc, sockets
 from hgext_zmqhooks.service.endpoints import Endpoint
 from hgext_zmqhooks.service.errors import ServiceError
 from hgext_zmqhooks.service.life import ROOT, Throttle
+from hgext_zmqhooks.service.zap import SUBSCRIBE
 from hgext_zmqhooks.wire import keyfiles
 
 
@@ -21,7 +22,7 @@ class Bench:
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.ROUTER)
         self.old, self.new = keyfiles.generate("old"), Keys().relay
-        sockets.curve_server(self.socket, self.old)
+        sockets.curve_server(self.socket, self.old, SUBSCRIBE)
         self.endpoint = Endpoint.parse(f"ipc://{tmp_path}/s")
         self.refuse = 0
         throttle = Throttle(logging.getLogger(f"{ROOT}.relay"))
