@@ -258,10 +258,12 @@ class Client:
         return welcome
 
 
-def publish_live(place: Place, messages, *, endpoint=None, curve=None) -> list[bytes]:
+def publish_live(
+    place: Place, messages, *, endpoint=None, curve=None, seconds=DEADLINE
+) -> list[bytes]:
     """Send live copies as hg does; the answers that came before the deadline.
 
-    `curve`: the key for an endpoint that needs one.
+    `curve`: the key for an endpoint that needs one. `seconds`: how long to wait for answers.
     """
     socket = place.context.socket(zmq.XPUB)
     answers: list[bytes] = []
@@ -270,8 +272,8 @@ def publish_live(place: Place, messages, *, endpoint=None, curve=None) -> list[b
         if curve is not None:
             sockets.curve_client(socket, curve, place.relay_key)
         socket.connect(endpoint or place.endpoint("publish"))
-        end = time.monotonic() + DEADLINE
         assert socket.poll(DEADLINE * 1000), "the relay does not subscribe"
+        end = time.monotonic() + seconds
         assert socket.recv() == b"\x01"
         for frames in messages:
             socket.send_multipart(frames)

@@ -1,30 +1,41 @@
-"""Who may open a session: the checks of a HELLO.
+"""Who may open a session, and what it may ask for.
 
-A valid certificate with the role subscriber, whose CURVE key is the peer's own, whose name the peer
-uses, with the store that this name has always had.
+HELLO: a valid certificate with the role subscriber, whose CURVE key is the peer's own, whose name
+the peer uses, with the store that this name has always had; and not too many of the same name.
+
+FOLLOW: so many patterns, and with `excess: refuse` none that goes beyond what the certificate lets
+its holder read. Without it a session that asks for more gets the part that it may read.
+
+A limit that bites has the name of its setting as kind.
 """
 
 import logging
+from collections.abc import Iterable, Sequence
 
 from ..service.life import ROOT, fields
 from ..wire.certificates import Certificate
 from ..wire.errors import Refused
 from ..wire.keyring import Keyring
-from ..wire.session import Hello
+from ..wire.session import Follow, Hello
+from ..wire.topics import Pattern
+from .limits import Limits
 from .peers import Origin
+from .settings import Excess
 from .state import State
 
 
 class Admission:
-    """The checks, and the memory of which store a name has."""
+    """The checks, and the memory of which store a name has. Each raises Refused."""
 
-    def __init__(self, keyring: Keyring, state: State) -> None:
+    def __init__(self, keyring: Keyring, state: State, limits: Limits, excess: Excess) -> None:
         self._keyring = keyring
         self._state = state
+        self._limits = limits
+        self._excess = excess
         self._log = logging.getLogger(f"{ROOT}.relay")
 
     def check(self, origin: Origin, hello: Hello, now: float) -> Certificate:
-        """The certificate of who says HELLO; Refused if there is to be no session. `now`: unix."""
+        """The certificate of who says HELLO. `now`: unix seconds."""
         certificate = self._keyring.peer(hello.certificate, "subscriber", now)
         if not origin.private and certificate.curve != origin.key:
             raise Refused("wrong-key", f"the CURVE key is not that of {certificate.sub!r}")
@@ -43,6 +54,35 @@ class Admission:
         except Refused as refused:
             return refused
         return None
+
+    def check_frames(self, frames: Sequence[bytes]) -> None:
+        """Before anything else is looked at."""
+        if len(frames) > self._limits.frames:
+            raise Refused(
+                "frames", f"{len(frames)} frames; `limits.frames` is {self._limits.frames}"
+            )
+
+    def check_sessions(self, hello: Hello, others: Iterable[Hello]) -> None:
+        """`others`: who has a session; one that this HELLO replaces is not counted."""
+        same = [one for one in others if one.name == hello.name]
+        count = sum((one.store, one.instance) != (hello.store, hello.instance) for one in same)
+        most = self._limits.sessions
+        if count >= most:
+            detail = f"{hello.name!r} has {count} sessions; `limits.sessions` is {most}"
+            raise Refused("sessions", detail)
+
+    def check_follow(self, certificate: Certificate, follow: Follow) -> None:
+        """Look at the patterns that a session asks for."""
+        count, most = len(follow.patterns), self._limits.patterns
+        if count > most:
+            raise Refused("patterns", f"{count} patterns; `limits.patterns` is {most}")
+        if self._excess == "refuse":
+            for text in follow.patterns:
+                wanted = Pattern.parse(text)
+                if not any(wanted.within(allowed) for allowed in certificate.read):
+                    raise Refused(
+                        "not-allowed", f"{certificate.sub!r} may not read all of {text!r}"
+                    )
 
     def _bind_store(self, origin: Origin, hello: Hello, now: float) -> None:
         """One name, one store: two would each get half of what they believe to have."""

@@ -48,7 +48,8 @@ def acknowledgement(event: bytes) -> bytes:
 class Live:
     """The receiving end; `socket` is bound by who makes it. `answer`: what a question gets.
 
-    `curve`: the endpoint is one for which a question needs a certificate.
+    `frames`: the most that a message may have. `curve`: the endpoint is one where a question needs
+    a certificate, and a copy comes from no other peer than its signer.
     """
 
     socket: "zmq.Socket[bytes]"
@@ -57,6 +58,7 @@ class Live:
     throttle: Throttle
     answer: Callable[[Question, Certificate | None], bytes]
     curve: bool
+    frames: int
 
     def subscribe(self) -> None:
         """Let every publisher send; a socket that is not polled would never say so again."""
@@ -70,18 +72,19 @@ class Live:
                 frames = self.socket.recv_multipart(zmq.DONTWAIT, copy=False)
             except zmq.Again:
                 break
-            parts = [frame.bytes for frame in frames]
-            if event := self._checked(parts, user_id(frames[0]), now):
+            if event := self._checked(frames, now):
                 events.append(event)
         return events
 
-    def _checked(self, frames: list[bytes], key: str | None, now: float) -> Event | None:
+    def _checked(self, received: list[zmq.Frame], now: float) -> Event | None:
+        key = user_id(received[0])
         try:
+            frames = self._opened(received)
             if frames[0].startswith(question.MARK):
                 self._say("questions", self._answered(question.read_question(frames), key, now))
                 return None
             message = Message.from_frames(frames)
-            event = self.keyring.authenticate(message, now).event
+            event = self._authentic(message, key, now)
         except Refused as refused:
             self.counters.add("refused", refused.kind)
             self.throttle.warning(
@@ -90,6 +93,20 @@ class Live:
             return None
         self._say("live", acknowledgement(message.event))
         return event
+
+    def _opened(self, received: list[zmq.Frame]) -> list[bytes]:
+        if len(received) > self.frames:
+            reason = f"{len(received)} frames; `limits.frames` is {self.frames}"
+            raise Refused("frames", reason)
+        return [frame.bytes for frame in received]
+
+    def _authentic(self, message: Message, key: str | None, now: float) -> Event:
+        """The event; over tcp only its signer may bring it, not who found a copy somewhere."""
+        authentic = self.keyring.authenticate(message, now)
+        if self.curve and authentic.certificate.curve != key:
+            name = authentic.certificate.sub
+            raise Refused("wrong-key", f"the CURVE key is not that of {name!r}, who signed it")
+        return authentic.event
 
     def _answered(self, asked: Question, key: str | None, now: float) -> bytes:
         """The answer, for who may publish: the ipc socket's group, over tcp a certified key."""

@@ -128,7 +128,7 @@ class Relay:
         gate = Gate(self._settings, self._readers, self.counters, self._throttle)
         self._zap = gate.open(self._context)
         self._routers = [self._inproc_router(), *self._subscribe_router()]
-        publish = self._publish()
+        publish, limits = self._publish(), self._settings.limits
         self._broadcast = self._broadcaster()
         self._sessions = Sessions(
             self._secret.name,
@@ -139,10 +139,14 @@ class Relay:
             refresh=self._look_at_heads,
             counters=self.counters,
             throttle=self._throttle,
+            limits=limits,
+            excess=self._settings.excess,
         )
         answers = Answers(self._shelf, self._state, self._sessions)
         curve = self._settings.publish.transport == "tcp"
-        self._live = Live(publish, self._keyring, self.counters, self._throttle, answers, curve)
+        self._live = Live(
+            publish, self._keyring, self.counters, self._throttle, answers, curve, limits.frames
+        )
         self._live.subscribe()
         self._log.info("relay serves", extra=fields(**self._description()))
 

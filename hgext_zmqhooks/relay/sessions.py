@@ -33,8 +33,10 @@ from ..wire.session import (
     Welcome,
 )
 from .admission import Admission
+from .limits import Limits
 from .peers import Address, Origin, Peer, Post, Sent
 from .reading import Cursor, Quiet, may_read
+from .settings import Excess
 from .shelf import Moved, Repository, Shelf
 from .state import State
 
@@ -72,11 +74,13 @@ class Sessions:
         refresh: Callable[[float], None],
         counters: Counters,
         throttle: Throttle,
+        limits: Limits | None = None,
+        excess: Excess = "narrow",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
         self._name = name
-        self._admission = Admission(keyring, state)
+        self._admission = Admission(keyring, state, limits or Limits(), excess)
         self._shelf = shelf
         self._state = state
         self._post = post
@@ -120,6 +124,7 @@ class Sessions:
             return
         peer = peer or Peer(address, origin, tick)
         try:
+            self._admission.check_frames(frames)
             self._handle(peer, peer.session.receive(frames), now, tick)
             peer.heard = tick
         except Refused as refused:
@@ -164,6 +169,7 @@ class Sessions:
             raise Refused("too-many", f"{MAX_SESSIONS} sessions are open")
         if len(journals) > MAX_JOURNALS:
             raise Refused("too-many", f"{len(journals)} journals; at most {MAX_JOURNALS}")
+        self._admission.check_sessions(hello, (other.hello for other in self._peers.values()))
         self._replace_instance(hello)
         peer.certificate, peer.hello = certificate, hello
         peer.told = {info.journal: info for info in journals}
@@ -184,6 +190,7 @@ class Sessions:
 
     def _follow(self, peer: Peer, follow: Follow) -> None:
         assert peer.certificate is not None
+        self._admission.check_follow(peer.certificate, follow)
         peer.cursor = Cursor(follow, peer.certificate.read)
         peer.waiting = None
         peer.queue.clear()

@@ -193,6 +193,18 @@ class Pattern:
         """
         return _meet(list(_tokens(self.text)), list(_tokens(other.text)))
 
+    def within(self, other: "Pattern") -> bool:
+        """Whether every topic that fits this one fits the other, too.
+
+        Wildcards are compared as they stand: `?*` is not found to lie within `*?`, though it does.
+
+        >>> Pattern.parse("hg:team/*:release-?:").within(Pattern.parse("hg:**:release-*:"))
+        True
+        >>> Pattern.parse("hg:**:release-*:").within(Pattern.parse("hg:team/*:**:"))
+        False
+        """
+        return _within(list(_tokens(self.text)), list(_tokens(other.text)))
+
     @property
     def prefix(self) -> str:
         """Longest literal beginning, what a ZeroMQ subscription can filter by.
@@ -330,3 +342,28 @@ def _takes(wild: str, other: str) -> bool:
     if wild == "**":
         return other != ":"
     return other not in ":/" if wild in {"*", "?"} else wild == other
+
+
+def _within(inner: Sequence[str], outer: Sequence[str]) -> bool:
+    """Whether the outer glob takes the inner one, whose wildcards count as characters of a kind."""
+    here = _past(outer, {0})
+    for token in inner:
+        stay = {at for at in here if at < len(outer) and _swallows(outer[at], token)}
+        if not stay:
+            return False
+        here = _past(outer, {at + (outer[at] not in _RUNS) for at in stay})
+    return len(outer) in here
+
+
+def _past(tokens: Sequence[str], places: set[int]) -> set[int]:
+    """These places, and those behind a run, which may be empty; no two runs stand side by side."""
+    return places | {at + 1 for at in places if at < len(tokens) and tokens[at] in _RUNS}
+
+
+def _swallows(wild: str, other: str) -> bool:
+    """Whether a token takes all that another one, which may be a wildcard itself, stands for."""
+    if wild == "**":
+        return other != ":"
+    if wild == "*":
+        return other not in {":", "/", "**"}
+    return other not in {":", "/", *_RUNS} if wild == "?" else wild == other

@@ -14,7 +14,7 @@ from hgext_zmqhooks.service.addresses import Network
 from hgext_zmqhooks.service.errors import ConfigError
 from hgext_zmqhooks.wire import certificates
 from hgext_zmqhooks.wire.envelope import Message
-from hgext_zmqhooks.wire.session import Events, Hello, Welcome
+from hgext_zmqhooks.wire.session import Events, Hello, SessionRefused, Welcome
 
 LOOPBACK = (Network.parse("127.0.0.0/8"), Network.parse("::1"))
 ELSEWHERE = (Network.parse("192.0.2.0/24"), Network.parse("2001:db8::/32"))
@@ -165,6 +165,43 @@ def test_a_live_copy_over_tcp_is_answered(place):
         answers = publish_live(place, copies, endpoint=tcp, curve=repo.key)
         assert len(answers) == 1
         assert relay.counters.get("live") == 1
+
+
+def test_a_copy_of_another_signer_is_refused_over_tcp_and_honest_ones_go_on(place, caplog):
+    """Somebody who may publish sends again what it saw of another publisher."""
+    repo = place.repo()
+    tcp = place.tcp()
+    other = place.keys.make("other", publish=(relaykit.EVERYTHING,))
+    with place.relay(publish=tcp) as relay:
+        copies = [one.frames() for one in repo.commit()]
+        assert publish_live(place, copies, endpoint=tcp, curve=other, seconds=1) == []
+        assert relay.counters.get("refused", "wrong-key") == 1
+        assert relay.counters.get("live") == 0
+        assert len(publish_live(place, copies, endpoint=tcp, curve=repo.key)) == 1
+    (line,) = [one.fields for one in caplog.records if one.getMessage() == "live copy refused"]
+    assert line["reason"] == "the CURVE key is not that of 'publisher', who signed it"
+
+
+def test_a_message_of_more_frames_than_the_limit_is_refused(place):
+    repo = place.repo()
+    with place.relay(limits=Limits(frames=4)) as relay:
+        copies = [one.frames() for one in repo.commit()]
+        answers = publish_live(place, [[*copies[0], b""], copies[0]], seconds=3)
+        assert len(answers) == 1
+        assert relay.counters.get("refused", "frames") == 1
+
+
+def test_a_session_beyond_its_certificate_is_refused_by_name_if_so_configured(place):
+    place.repo().commit()
+    key = place.keys.make("team", read=("hg:team/**:**:",))
+    with place.relay(excess="refuse"):
+        client = place.client(key=key)
+        client.follow(relaykit.EVERYTHING)
+        refusal = client.hear(SessionRefused)
+        assert (refusal.kind, "'hg:**:**:'" in refusal.detail) == ("not-allowed", True)
+        again = place.client(key=key)
+        again.follow("hg:team/app:**:")
+        assert again.hear(Events).scanned == 1
 
 
 def test_the_relays_key_is_proved_too(place):

@@ -111,3 +111,16 @@ def test_a_source_that_fits_has_a_topic_that_fits(pattern: Pattern, topic: str) 
         for token in topics._tokens(pattern.text.split(":")[2])
     )
     assert pattern.matches_source(source) is pattern.matches(f"{source}:{subject}:")
+
+
+@given(draw.patterns, draw.patterns, st.data())
+def test_a_topic_of_a_pattern_that_lies_within_another_fits_that(
+    inner: Pattern, outer: Pattern, data: st.DataObject
+) -> None:
+    """Whoever may ask for a pattern within the allowed ones gets nothing beyond these."""
+    text = variant(inner, data)
+    if inner.matches(text) and inner.within(outer):
+        assert outer.matches(text)
+    assert inner.within(inner)
+    if "*" not in inner.text and "?" not in inner.text:
+        assert inner.within(outer) is outer.matches(inner.text)

@@ -9,6 +9,7 @@ import relaykit
 from hgext_zmqhooks.relay import sessions as module
 from hgext_zmqhooks.relay import state
 from hgext_zmqhooks.relay.catalog import scan
+from hgext_zmqhooks.relay.limits import Limits
 from hgext_zmqhooks.relay.peers import Address, Origin, Sent
 from hgext_zmqhooks.relay.sessions import Sessions
 from hgext_zmqhooks.relay.shelf import Shelf
@@ -37,7 +38,7 @@ NOW = time.time()
 class Bench:
     """Sessions whose socket is this object: `sent` is what went out, `answer` what it says."""
 
-    def __init__(self, place):
+    def __init__(self, place, **settings):
         self.place = place
         self.counters = Counters()
         throttle = Throttle(logging.getLogger("zmqhooks.relay"))
@@ -56,6 +57,7 @@ class Bench:
             refresh=lambda _: None,
             counters=self.counters,
             throttle=throttle,
+            **settings,
         )
 
     def look(self, tick):
@@ -339,3 +341,89 @@ def test_a_turn_ends_in_time_and_the_next_one_begins_with_the_others(place, benc
         bench.sent.clear()
 
     assert turns == [b"a", b"b", b"a", b"b"]
+
+
+class TestLimits:
+    def refusal(self, said):
+        (one,) = said
+        assert isinstance(one, SessionRefused)
+        return one.kind, one.detail
+
+    def open(self, peer):
+        assert isinstance(peer.say(peer.hello)[0], Welcome)
+        return peer
+
+    def test_sessions_of_one_name(self, place):
+        bench = Bench(place, limits=Limits(sessions=2))
+        for number in range(2):
+            bench.peer(b"%d" % number, instance=str(number)).follow()
+
+        third = bench.peer(b"2", instance="2")
+        assert self.refusal(third.say(third.hello)) == (
+            "sessions", "'ci' has 2 sessions; `limits.sessions` is 2"
+        )  # fmt: skip
+        assert bench.counters.get("refused", "sessions") == 1
+        # An instance that comes again replaces its own, and others have their own count.
+        bench.peer(b"3", instance="1").follow()
+        other = place.keys.make("other", read=(relaykit.EVERYTHING,))
+        bench.peer(b"4", key=other).follow()
+        assert len(bench.sessions) == 3
+        bench.state.close()
+
+    def test_patterns_of_one_session(self, place):
+        bench = Bench(place, limits=Limits(patterns=2))
+        peer = self.open(bench.peer())
+        assert peer.say(Follow((relaykit.EVERYTHING,) * 2, {})) == []
+        assert self.refusal(peer.say(Follow((relaykit.EVERYTHING,) * 3, {}))) == (
+            "patterns", "3 patterns; `limits.patterns` is 2"
+        )  # fmt: skip
+        assert bench.counters.get("refused", "patterns") == 1
+        bench.state.close()
+
+    def test_frames_of_one_message(self, place):
+        bench = Bench(place, limits=Limits(frames=4))
+        peer = self.open(bench.peer())
+        frames = [*messages.encode(Beat()), b""]
+        bench.sessions.receive(Address(0, b"a"), peer.origin, frames, NOW, 0.0)
+        assert self.refusal(bench.said()) == ("frames", "5 frames; `limits.frames` is 4")
+        assert (bench.counters.get("refused", "frames"), len(bench.sessions)) == (1, 0)
+        bench.state.close()
+
+
+class TestExcess:
+    """A session that asks for more than its certificate lets it read."""
+
+    WANTED = ("hg:team/b:default:", "hg:team/**:**:", "hg:other:**:")
+
+    @pytest.fixture
+    def key(self, place):
+        for name in ("team/a", "team/b", "other"):
+            place.repo(name).commit()
+        return place.keys.make("team", read=("hg:team/**:default:",))
+
+    def test_narrow_gives_it_the_part_that_it_may_read(self, place, key):
+        bench = Bench(place)
+        peer = bench.peer(key=key)
+        (welcome,) = peer.say(peer.hello)
+        assert {one.repo for one in welcome.journals} == {"team/a", "team/b"}
+        assert peer.say(Follow(self.WANTED, {})) == []
+        while bench.sessions.busy:
+            bench.sessions.turn(0.0)
+        sent = [one.journal for one in bench.said() if isinstance(one, Events)]
+        assert {bench.shelf.info(journal).repo for journal in sent} == {"team/a", "team/b"}
+        bench.state.close()
+
+    def test_refuse_names_the_first_pattern_that_goes_beyond(self, place, key):
+        bench = Bench(place, excess="refuse")
+        peer = bench.peer(key=key)
+        assert isinstance(peer.say(peer.hello)[0], Welcome)
+        (said,) = peer.say(Follow(self.WANTED, {}))
+        assert said == SessionRefused("not-allowed", "'team' may not read all of 'hg:team/**:**:'")
+        assert len(bench.sessions) == 0
+        bench.sessions.turn(0.0)
+        assert bench.said() == []
+
+        again = bench.peer(b"b", key=key)
+        assert isinstance(again.say(again.hello)[0], Welcome)
+        assert again.say(Follow(("hg:team/b:default:", "hg:team/*:default:"), {})) == []
+        bench.state.close()

@@ -214,3 +214,29 @@ def test_patterns_meet_where_a_topic_fits_both(left: str, right: str, *, met: bo
 
     assert one.meets(other) is met
     assert other.meets(one) is met
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "within"),
+    [
+        ("hg:a:default:", "hg:a:default:", True),
+        ("hg:a:default:", "hg:**:**:", True),
+        ("hg:a:default:", "hg:*:de*t:", True),
+        ("hg:a:default-2:", "hg:a:default:", False),
+        ("hg:a:default:", "hg:a:default-2:", False),
+        ("hg:team/*:*:", "hg:team/**:**:", True),
+        ("hg:team/**:*:", "hg:team/*:**:", False),
+        ("hg:team/*:**:", "hg:team/*:*:", False),
+        ("hg:team/a?:x:", "hg:team/a*:x:", True),
+        ("hg:team/a*:x:", "hg:team/a?:x:", False),
+        ("hg:team/a?:x:", "hg:team/a?:x:", True),
+        ("hg:team/a/b:x:", "hg:team/*:x:", False),
+        ("hg:a/:x:", "hg:a?:x:", False),
+        ("hg:**:**:", "hg:team/**:**:", False),
+        ("buildkite:a:b:", "hg:**:**:", False),
+        # The last two say the same, and wildcards are compared as they stand.
+        ("hg:?*:x:", "hg:*?:x:", False),
+    ],
+)
+def test_a_pattern_lies_within_another(inner: str, outer: str, *, within: bool) -> None:
+    assert topics.Pattern.parse(inner).within(topics.Pattern.parse(outer)) is within
