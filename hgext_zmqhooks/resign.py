@@ -73,7 +73,7 @@ def _asked(found: list[Newest]) -> Asked:
 
 
 def _check_time(key: signer.KeySigner, now: float) -> None:
-    hint = "set zmqhooks.key to one that is valid now: `zmq-keys issue --publish PATTERN`"
+    hint = "renew it with `zmq-keys rotate`, or set zmqhooks.key to one that is valid now"
     if now >= key.details.exp:
         raise compat.abort(f"the certificate of '{key.details.sub}' is expired itself", hint)
     if now < key.details.nbf:

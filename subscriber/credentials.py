@@ -113,7 +113,7 @@ def expiries(settings: Settings, inside: RelaySettings | None, now: float) -> It
     for key, certificate in certificates_of(settings, inside):
         text = renew.warning(certificate, now, EXPIRED)
         if text is not None:
-            command = renew.again(certificate, paths[key], settings.trust[0])
+            command = renew.rotation(paths[key], settings.trust[0])
             over = standing_at(certificate, now) is not Standing.VALID
             yield Expiry(key, text, f"where ROOT.key is: {command}", over)
 

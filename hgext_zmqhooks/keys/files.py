@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from ..service.access import me, obstacle
 from ..service.errors import EXIT, ServiceError
-from ..wire import certificates, keyfiles, revocations
+from ..wire import certificates, jws, keyfiles, revocations
 from ..wire.certificates import Certificate
 from ..wire.errors import Refused
 from ..wire.keyfiles import SecretKey
@@ -64,9 +64,9 @@ class NotWrittenError(KeyFileError):
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a file of any of the kinds holds (a root's public key: 32 bytes), and its rights."""
+    """What a file of any of the kinds holds (a root.pub: keys of 32 bytes), and its rights."""
 
-    value: SecretKey | Certificate | bytes
+    value: SecretKey | Certificate | RevocationList | list[bytes]
     mode: str
     group: str
 
@@ -123,7 +123,10 @@ def load_certificate(path: str | Path) -> Certificate:
 
 
 def load_any(path: str | Path) -> Contents:
-    """Whatever kind of key file this is; a secret one may be readable by its group, no further."""
+    """Whatever kind of key file this is; a secret one may be readable by its group, no further.
+
+    Raises KeyFileError.
+    """
     seen: list[os.stat_result] = []
 
     def check(info: os.stat_result, data: bytes) -> None:
@@ -131,8 +134,8 @@ def load_any(path: str | Path) -> Contents:
         if _is_secret(data):
             _check_others(path, info, None)
 
-    data = _read(path, check, closed="run this as the user whose file it is")
-    value = _parse(path, data, _decode_any, "zmq-keys makes N.key, N.cert and root.pub")
+    data = _read(path, check, closed="run this as the user whose file it is", limit=LIST_LIMIT)
+    value = _parse(path, data, _decode_any, "zmq-keys makes N.key, N.cert, N.crl and root.pub")
     return Contents(value, _octal(seen[0]), _group(seen[0].st_gid))
 
 
@@ -140,11 +143,13 @@ def _is_secret(data: bytes) -> bool:
     return data.lstrip().startswith(b"{")
 
 
-def _decode_any(data: bytes) -> SecretKey | Certificate | bytes:
+def _decode_any(data: bytes) -> SecretKey | Certificate | RevocationList | list[bytes]:
     if _is_secret(data):
         return SecretKey.decode(data)
     if data.lstrip().startswith(_PEM):
-        return keyfiles.decode_public_pem(data)
+        return keyfiles.decode_public_pems(data)
+    if jws.type_of(data.strip()) == revocations.TYP:
+        return _decode_revocations(data)
     return _decode_certificate(data)
 
 

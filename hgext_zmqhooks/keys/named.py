@@ -23,6 +23,9 @@ from .make import EVERYTHING
 
 T = TypeVar("T")
 
+_OVER = {"expired", "not-yet", "revoked"}
+"""A certificate with the right role that does not count now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Named:
@@ -54,10 +57,14 @@ class Named:
             found = certificates.decode(secret.certificate)
             return keyring.peer(secret.certificate, self.role, now)
         except Refused as error:
-            raise self._unfit(f"cannot be used: {error.detail}", found) from None
+            reason = f"cannot be used: {error.detail}"
+            if error.kind in _OVER:
+                hint = f"renew it where ROOT.key is: {renew.rotation(self.path, self.trust[0])}"
+                raise ConfigError(self.file, self.key, str(self.path), reason, hint) from None
+            raise self._unfit(reason, found) from None
 
     def _unfit(self, reason: str, found: Certificate | None) -> ConfigError:
-        """`found`: what its certificate says, to make another one with the same rights."""
+        """`found`: what its certificate says, to make another one with the same rights and role."""
         if found is None or (self.role == "subscriber" and not found.read):
             command = self._command(renew.next_to(self.path))
         else:

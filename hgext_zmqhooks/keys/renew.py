@@ -31,7 +31,7 @@ def warning(certificate: Certificate, now: float, expired: str) -> str | None:
     if now < certificate.nbf:
         return f"{who} is not valid yet; check the clock of this host"
     if certificate.exp - now < (certificate.exp - certificate.nbf) / 3:
-        return f"{who} expires {end}; renew it with zmq-keys"
+        return f"{who} expires {end}; renew it with zmq-keys rotate"
     return None
 
 
@@ -90,6 +90,16 @@ def command(
         words += [word for value in values for word in (option, value)]
     words += [word for role in sorted(set(roles) - _IMPLIED) for word in ("--role", role)]
     return shlex.join([*words, "--out", str(out)])
+
+
+def rotation(key: str | Path, root: str | Path) -> str:
+    """What to type for a new certificate of the same name and rights; `root`: see `command`.
+
+    >>> rotation("ci.key", "root.pub")
+    'zmq-keys rotate ci.key --root root.key'
+    """
+    root = Path(root).with_suffix(".key")
+    return shlex.join(["zmq-keys", "rotate", str(key), "--root", str(root)])
 
 
 def again(certificate: Certificate, key: str | Path, root: str | Path, role: str = "") -> str:

@@ -1,6 +1,6 @@
-"""What a key file, a certificate or a root's public key holds, for people and for programs.
+"""What a key file, a certificate, a root's public key or a list holds, for people and programs.
 
-Never a secret: a `Description` is made of public values only.
+Never a secret: what is printed is made of public values only.
 """
 
 import time
@@ -11,6 +11,7 @@ from ..wire import certificates, keyfiles
 from ..wire.certificates import Certificate
 from ..wire.keyfiles import SecretKey
 from ..wire.keyring import standing_at
+from ..wire.revocations import RevocationList, Revoked
 from .files import Contents, load_any
 
 
@@ -46,22 +47,46 @@ class Description:
         return {key: value for key, value in asdict(self).items() if value not in (None, ())}
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The same of a revocation list. `revoked`: its entries, with times in RFC 3339."""
+
+    file: str
+    kind: str
+    mode: str
+    group: str
+    root: str
+    issuer: str
+    number: int
+    issued: str
+    revoked: tuple[dict[str, str], ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """The JSON object."""
+        return asdict(self)
+
+
 _KINDS = {
     "root-key": "secret key of a root",
     "key": "secret key with its certificate",
     "certificate": "certificate",
     "root": "public key of a root",
+    "revocations": "revocation list of a root",
 }
 
 
-def describe(path: Path, now: float) -> Description:
-    """What the file holds. Raises KeyFileError."""
+def describe(path: Path, now: float) -> list[Description | Listing]:
+    """What the file holds; a file of roots may hold several. Raises KeyFileError."""
     contents = load_any(path)
-    if isinstance(contents.value, Certificate):
-        return _certificate(path, "certificate", contents, contents.value, now)
-    if isinstance(contents.value, SecretKey):
-        return _key(path, contents, contents.value, now)
-    return _plain(path, "root", contents, None, contents.value)
+    match contents.value:
+        case Certificate() as certificate:
+            return [_certificate(path, "certificate", contents, certificate, now)]
+        case RevocationList() as found:
+            return [_listing(path, contents, found)]
+        case SecretKey() as key:
+            return [_key(path, contents, key, now)]
+        case roots:
+            return [_plain(path, "root", contents, None, public) for public in roots]
 
 
 def _key(path: Path, contents: Contents, key: SecretKey, now: float) -> Description:
@@ -108,17 +133,58 @@ def _certificate(
     )
 
 
-def as_text(description: Description) -> str:
+def _listing(path: Path, contents: Contents, found: RevocationList) -> Listing:
+    return Listing(
+        file=str(path),
+        kind="revocations",
+        mode=contents.mode,
+        group=contents.group,
+        root=found.kid,
+        issuer=found.iss,
+        number=found.number,
+        issued=_utc(found.iat),
+        revoked=tuple(_entry(one) for one in found.revoked),
+    )
+
+
+def _entry(one: Revoked) -> dict[str, str]:
+    return {
+        key: value if isinstance(value, str) else _utc(value)
+        for key, value in one.as_dict().items()
+    }
+
+
+def as_text(description: Description | Listing) -> str:
     """The lines that `zmq-keys show` prints."""
     rows = [("file", f"{description.file} ({description.mode}, group {description.group})")]
     for key, value in description.as_dict().items():
-        if key in ("file", "mode", "group"):
-            continue
-        text = _KINDS[str(value)] if key == "kind" else value
-        rows.append(
-            (key.replace("_", " "), " ".join(text) if isinstance(text, tuple) else str(text))
-        )
-    return "\n".join(f"{key + ':':12} {value}" for key, value in rows)
+        if key not in ("file", "mode", "group"):
+            rows += [(key.replace("_", " "), text) for text in _texts(key, value)]
+    return "\n".join(f"{key + ':':12} {text}" for key, text in rows)
+
+
+def _texts(key: str, value: object) -> list[str]:
+    """A value as it is printed: one line, or one for each entry of a list."""
+    if key == "kind":
+        return [_KINDS[str(value)]]
+    if key == "revoked" and isinstance(value, tuple):
+        return [_told(entry) for entry in value]
+    return [" ".join(value) if isinstance(value, tuple) else str(value)]
+
+
+def _told(entry: dict[str, str]) -> str:
+    """An entry for a person.
+
+    >>> _told({"jti": "1f", "sub": "ci", "at": "2026-11-21T09:00:00Z"})
+    '1f (ci), entered 2026-11-21T09:00:00Z'
+    >>> _told({"sub": "ci", "before": "2026-11-21T08:55:00Z", "at": "2026-11-21T09:00:00Z"})
+    'all of ci that begin until 2026-11-21T08:55:00Z, entered 2026-11-21T09:00:00Z'
+    """
+    if "before" in entry:
+        what = f"all of {entry['sub']} that begin until {entry['before']}"
+    else:
+        what = f"{entry['jti']} ({entry['sub']})" if "sub" in entry else entry["jti"]
+    return f"{what}, entered {entry['at']}"
 
 
 def _utc(seconds: int) -> str:

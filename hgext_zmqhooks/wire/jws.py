@@ -18,7 +18,7 @@ from .reader import parse
 
 
 def sign(root: SecretKey, typ: str, claims: dict[str, Any]) -> bytes:
-    """The token by which `root` says these claims."""
+    """The token of type `typ` by which `root` says these claims."""
     header = {"alg": "EdDSA", "typ": typ, "kid": thumbprint(root.public)}
     signed = f"{_segment(header)}.{_segment(claims)}".encode()
     keypair = bindings.crypto_sign_seed_keypair(root.seed)[1]
@@ -40,6 +40,14 @@ def split(token: bytes, kind: str) -> tuple[bytes, bytes]:
     if not dot or len(raw) != 64:
         raise Refused(kind, "not a compact JWS with an Ed25519 signature")
     return signed, raw
+
+
+def type_of(token: bytes) -> object:
+    """What the header says the token is; None for what is no token."""
+    try:
+        return _object(token.split(b".")[0], "").get("typ")
+    except Refused:
+        return None
 
 
 def read(token: bytes, typ: str, kind: str, most: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -50,9 +50,14 @@ class Revoked:
             return certificate.jti == self.jti
         return certificate.sub == self.sub and certificate.nbf <= self.before
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, str | int]:
         """The entry as it is written."""
-        values = {"jti": self.jti, "sub": self.sub, "before": self.before, "at": self.at}
+        values: dict[str, str | int | None] = {
+            "jti": self.jti,
+            "sub": self.sub,
+            "before": self.before,
+            "at": self.at,
+        }
         return {key: value for key, value in values.items() if value is not None}
 
 
@@ -111,7 +116,7 @@ def decode(token: bytes) -> RevocationList:
         token=token,
         kid=head.text("kid"),
         iss=body.text("iss"),
-        iat=body.number("iat"),
+        iat=_seconds(body, "iat"),
         number=body.number("number", 1),
         revoked=body.each("revoked", _entry),
     )
@@ -121,9 +126,14 @@ def _entry(reader: Reader) -> Revoked:
     """By id or by name: an entry that could be read as both, or as neither, is refused."""
     if ("jti" in reader) == ("before" in reader):
         raise reader.refuse("jti", "there, or `sub` and `before` instead of it")
-    at = reader.number("at")
-    if at > LAST:
-        raise reader.refuse("at", f"unix seconds up to {LAST}")
+    at = _seconds(reader, "at")
     if "jti" in reader:
         return Revoked(at, jti=reader.text("jti"), sub=reader.maybe("sub"))
-    return Revoked(at, sub=reader.text("sub"), before=reader.number("before"))
+    return Revoked(at, sub=reader.text("sub"), before=_seconds(reader, "before"))
+
+
+def _seconds(reader: Reader, key: str) -> int:
+    value = reader.number(key)
+    if value > LAST:
+        raise reader.refuse(key, f"unix seconds up to {LAST}")
+    return value

@@ -102,7 +102,7 @@ An unknown name warns, and an old certificate warns; neither stops anybody.
   $ cp "$LATE_KEY" $TESTTMP/key
   $ echo b >> a
   $ with
-  zmqhooks: the certificate of 'publisher' expires * UTC; renew it with zmq-keys (glob)
+  zmqhooks: the certificate of 'publisher' expires * UTC; renew it with zmq-keys rotate (glob)
   $ cp "$EXPIRED_KEY" $TESTTMP/key
   $ echo c >> a
   $ with

@@ -24,11 +24,11 @@ The present certificate must be valid itself.
 
   $ hg events --resign
   abort: the certificate of 'publisher' is expired itself
-  (set zmqhooks.key to one that is valid now: `zmq-keys issue --publish PATTERN`)
+  (renew it with `zmq-keys rotate`, or set zmqhooks.key to one that is valid now)
   [255]
   $ hg events --resign --config zmqhooks.key=$EARLY_KEY
   abort: the certificate of 'publisher' is not valid yet
-  (set zmqhooks.key to one that is valid now: `zmq-keys issue --publish PATTERN`)
+  (renew it with `zmq-keys rotate`, or set zmqhooks.key to one that is valid now)
   [255]
   $ hg events --resign --config zmqhooks.key=$DEFAULT_KEY
   transaction abort!

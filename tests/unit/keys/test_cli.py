@@ -8,8 +8,6 @@ import hashlib
 import json
 import socket
 import stat
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,19 +16,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from keyskit import secrets_of, token_of, zmq_keys
 
 from hgext_zmqhooks.wire.keyfiles import z85_decode, z85_encode
 
-COMMAND = Path(sys.executable).with_name("zmq-keys")
 DAY = 86_400
-
-
-def zmq_keys(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == status, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +34,6 @@ def root_of(folder: Path) -> Ed25519PublicKey:
     root = serialization.load_pem_public_key((folder / "root.pub").read_bytes())
     assert isinstance(root, Ed25519PublicKey)
     return root
-
-
-def token_of(path: Path) -> str:
-    text = path.read_text()
-    return json.loads(text)["certificate"] if path.suffix == ".key" else text.strip()
 
 
 def claims_of(path: Path, root: Ed25519PublicKey) -> dict:
@@ -240,11 +225,6 @@ def test_a_loose_root_is_refused(made: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "n.key").exists()
 
 
-def secrets_of(folder: Path) -> list[str]:
-    documents = [json.loads(path.read_bytes()) for path in folder.glob("*.key")]
-    return [document[key] for document in documents for key in ("ed25519", "curve")]
-
-
 def test_show_never_prints_a_secret(made: Path) -> None:
     files = sorted(made.iterdir())
 
@@ -294,11 +274,6 @@ def test_show_refuses_a_loose_key_and_a_wrong_file(made: Path, tmp_path: Path) -
     assert "has mode 0644" in zmq_keys("show", loose, status=78).stderr
     assert "is not what it should be" in zmq_keys("show", tmp_path / "other", status=78).stderr
     assert "does not exist" in zmq_keys("show", tmp_path / "none", status=78).stderr
-
-
-@pytest.mark.parametrize("verb", ["verify", "revoke", "rotate"])
-def test_verbs_of_later_work_are_refused_as_unknown(verb: str) -> None:
-    assert f"invalid choice: '{verb}'" in zmq_keys(verb, status=2).stderr
 
 
 def test_a_misspelt_folder_is_not_made(made: Path, tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def test_any_kind_is_recognised_but_not_a_loose_key(tmp_path: Path, key: Path) -
     write_private(tmp_path / "root.pub", keyfiles.encode_public_pem(ROOT.public), 0o644)
     write_private(tmp_path / "ci.cert", KEY.certificate or b"", 0o644)
 
-    assert load_any(tmp_path / "root.pub").value == ROOT.public
+    assert load_any(tmp_path / "root.pub").value == [ROOT.public]
     assert load_any(tmp_path / "ci.cert").value == load_certificate(tmp_path / "ci.cert")
     assert load_any(key).value == KEY
     key.chmod(0o640)

@@ -33,6 +33,12 @@ def test_a_daemon_is_reminded_at_the_start_and_once_a_day_until_it_stops() -> No
     assert [text for text in said if "nothing comes" in text][1:] == [said[-1]]
 
 
+def test_the_command_rotates_a_key_whatever_its_path() -> None:
+    words = renew.rotation(Path("/etc/my keys/ci.key"), Path("/etc/z/root.pub"))
+
+    assert words == "zmq-keys rotate '/etc/my keys/ci.key' --root /etc/z/root.key"
+
+
 def test_the_command_makes_a_key_of_the_same_name_and_rights() -> None:
     words = renew.again(certificate(), Path("/etc/z/ci.key"), Path("/etc/z/root.pub"))
 

@@ -25,7 +25,7 @@ def test_the_standing_follows_the_time(tmp_path: Path, at: int, standing: str) -
     key = make.certified(root, make.Wish("ci", read=(make.EVERYTHING,), days=1), NOW)
     write_private(tmp_path / "ci.key", key.encode())
 
-    described = show.describe(tmp_path / "ci.key", at)
+    (described,) = show.describe(tmp_path / "ci.key", at)
 
     assert described.standing == standing
     assert f"standing:    {standing}" in show.as_text(described).splitlines()
