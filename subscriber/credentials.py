@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hgext_zmqhooks.keys import files, renew
 from hgext_zmqhooks.keys.named import Named, Trust
+from hgext_zmqhooks.relay.reload import OwnKey, needs_certificate
 from hgext_zmqhooks.relay.settings import RelaySettings
 from hgext_zmqhooks.service import parsing
 from hgext_zmqhooks.service.errors import ConfigError, ServiceError
@@ -23,7 +24,7 @@ from hgext_zmqhooks.wire.topics import Pattern, matches_any
 from subscriber.settings import Rule, Settings, followed, many
 from subscriber.status import Expiry
 
-EXPIRED = "relays refuse us and events wait there, until it is renewed and the daemon started again"
+EXPIRED = "relays refuse us and events wait there, until it is renewed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,17 @@ class Credentials:
     certificate: Certificate
 
 
-def load_credentials(settings: Settings) -> Credentials:
-    """Key, roots and name, checked against each other. Raises ServiceError."""
-    keyring = Trust(settings.file, settings.trust, settings.revocations).keyring(parsing.decode)
+def trust(settings: Settings) -> Trust:
+    """Whom we trust."""
+    return Trust(settings.file, settings.trust, settings.revocations)
+
+
+def load_credentials(settings: Settings, keyring: Keyring | None = None) -> Credentials:
+    """Key, roots and name, checked against each other. Raises ServiceError.
+
+    `keyring`: what the roots' files say, where it is known already.
+    """
+    keyring = keyring or trust(settings).keyring(parsing.decode)
     ours = _ours(settings)
     secret = ours.load()
     certificate = ours.certificate(secret, keyring, time.time())
@@ -63,7 +72,7 @@ def _ours(settings: Settings) -> Named:
     )
 
 
-def load_relay(settings: Settings, inside: RelaySettings) -> tuple[SecretKey, Keyring]:
+def load_relay(settings: Settings, inside: RelaySettings) -> tuple[OwnKey, Keyring]:
     """Key and roots of the relay inside. Raises ServiceError.
 
     Who lets further subscribers in needs the role relay: else each of them would refuse it.
@@ -77,11 +86,8 @@ def load_relay(settings: Settings, inside: RelaySettings) -> tuple[SecretKey, Ke
         name=settings.name or socket.gethostname(),
         role="relay",
     )
-    secret = named.load()
     keyring = relay_trust(settings, inside).keyring()
-    if inside.subscribe:
-        named.certificate(secret, keyring, time.time())
-    return secret, keyring
+    return OwnKey(named, keyring, certified=needs_certificate(inside)), keyring
 
 
 def relay_trust(settings: Settings, inside: RelaySettings) -> Trust:

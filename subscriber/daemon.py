@@ -22,12 +22,15 @@ import zmq
 
 from hgext_zmqhooks.keys import files, renew
 from hgext_zmqhooks.relay.catalog import without_repository
+from hgext_zmqhooks.relay.reload import trust_part
 from hgext_zmqhooks.relay.server import Relay
 from hgext_zmqhooks.relay.settings import RelaySettings
 from hgext_zmqhooks.service import ipc
 from hgext_zmqhooks.service.errors import EXIT, ServiceError
 from hgext_zmqhooks.service.life import ROOT, Life, Stop, fields, raise_descriptors
 from hgext_zmqhooks.service.metrics import Counters
+from hgext_zmqhooks.service.watch import Part, Watch
+from hgext_zmqhooks.wire.certificates import Certificate
 from subscriber.accept import Request, accept
 from subscriber.actions.exec import GRACE, Exec
 from subscriber.control import Control, Rows, ask, own_name
@@ -35,17 +38,19 @@ from subscriber.credentials import (
     EXPIRED,
     Credentials,
     certificates_of,
-    is_deaf,
     load_credentials,
     load_relay,
+    relay_trust,
 )
 from subscriber.engine.dispatch import CANCEL_BOUND, FINISH_BOUND, Dispatcher
 from subscriber.engine.rules import RuleSpec, compile_rule, deliveries
 from subscriber.inside import check_endpoints, relay_settings
-from subscriber.intake.client import Client, new_identity
+from subscriber.intake.client import Client
 from subscriber.intake.connect import Context, Remote
+from subscriber.intake.current import Current, new_identity
 from subscriber.intake.inbox import Decisions, Match, Tools
 from subscriber.intake.verify import Verifier
+from subscriber.reload import Reload, warn_of_deaf
 from subscriber.settings import Peer, Rule, Settings, beside, followed, many
 from subscriber.store.sqlite import SqliteStore
 
@@ -75,7 +80,7 @@ def remote(peer: Peer) -> Remote:
     path, endpoint = peer.certificate, peer.address
     if path is None:
         return Remote(endpoint, endpoint, lambda: ipc.read_certificate(endpoint))
-    return Remote(endpoint, endpoint, lambda: files.load_certificate(path).token)
+    return Remote(endpoint, endpoint, lambda: files.load_certificate(path).token, pinned=path)
 
 
 def rule_spec(rule: Rule) -> RuleSpec:
@@ -121,6 +126,7 @@ class Daemon:
         self._control: Control | None = None
         self._decisions = Decisions()
         self._verifier = Verifier()
+        self._parts: list[Part] = []
         self._ready = threading.Event()
 
     def start(self) -> None:
@@ -155,24 +161,28 @@ class Daemon:
         self._control = Control(beside(settings.store, ".control"), self._decide)
         self._life.spawn("control", self._control.run)
         identity = new_identity(credentials.secret, credentials.name, store.identity())
+        current = Current(identity, tools)
         for each in remotes:
             client = Client(
                 self._context,
                 each,
-                identity,
-                tools,
+                current,
                 start=settings.start,
                 on_welcome=self._on_welcome,
             )
             self._life.spawn(f"intake {each.name}", client.run)
+        parts = [*self._parts, *Reload(settings, credentials.keyring, current).parts()]
+        self._life.spawn("watch", Watch(parts, self._life.hangup).run)
 
     def _start_relay(self, inside: RelaySettings) -> Remote:
-        secret, keyring = load_relay(self._settings, inside)
+        own, keyring = load_relay(self._settings, inside)
         check_endpoints(self._settings, inside)
         self._relay = relay = Relay(
-            inside, secret, keyring, context=self._context, counters=self._counters
+            inside, own.secret, keyring, context=self._context, counters=self._counters
         )
         relay.start()
+        trusted = trust_part("relay.trust", relay_trust(self._settings, inside), keyring, own.warn)
+        self._parts = [trusted, own.part("relay.key", relay.renew)]
         for pattern in without_repository(inside.repositories):
             said = fields(key="relay.repositories", value=pattern)
             log.warning("no repository found: is it misspelt?", extra=said)
@@ -181,12 +191,11 @@ class Daemon:
 
     def _warn(self, inside: RelaySettings | None, credentials: Credentials) -> None:
         """What will not work although the daemon starts; certificates once a day from now on."""
-        for rule in self._settings.rules:
-            if is_deaf(rule, credentials.allowed):
-                may = " ".join(pattern.text for pattern in credentials.allowed)
-                said = fields(rule=rule.name, topic=" ".join(many(rule.when.topic)), may_read=may)
-                log.warning("a rule never runs: our certificate may not read it", extra=said)
-        ours = [found for _, found in certificates_of(self._settings, inside)]
+        warn_of_deaf(self._settings, credentials.allowed)
+
+        def ours() -> list[Certificate]:
+            return [found for _, found in certificates_of(self._settings, inside)]
+
         self._life.spawn(
             "certificates", lambda stop: renew.remind(ours, EXPIRED, log.warning, stop.wait)
         )

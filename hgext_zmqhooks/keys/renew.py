@@ -36,16 +36,18 @@ def warning(certificate: Certificate, now: float, expired: str) -> str | None:
 
 
 def remind(
-    certificates: Iterable[Certificate],
+    certificates: Callable[[], Iterable[Certificate]],
     expired: str,
     say: Callable[[str], None],
     wait: Callable[[float], bool],
     clock: Callable[[], float] = time.time,
 ) -> None:
-    """Say the warnings now and once a day, until `wait(seconds)` says that it is over."""
-    ours = tuple(certificates)
+    """Say the warnings now and once a day, until `wait(seconds)` says that it is over.
+
+    `certificates`: those in use at that moment.
+    """
     while True:
-        for certificate in ours:
+        for certificate in certificates():
             text = warning(certificate, clock(), expired)
             if text:
                 say(text)

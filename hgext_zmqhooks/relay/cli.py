@@ -25,13 +25,15 @@ from ..service.errors import EXIT, ConfigError, ServiceError, run
 from ..service.ipc import AlreadyServed
 from ..service.life import ROOT, Life, fields, raise_descriptors, set_up_logging
 from ..service.table import aligned
+from ..service.watch import Watch
 from . import report, settings, state
 from .catalog import without_repository
+from .reload import OwnKey, needs_certificate, trust_part
 from .report import Health, Lag
 from .server import Relay
 
 JOIN_SECONDS = 10.0
-EXPIRED = "subscribers refuse this relay until it is renewed and the relay started again"
+EXPIRED = "subscribers refuse this relay until it is renewed"
 
 log = logging.getLogger(f"{ROOT}.relay")
 
@@ -83,21 +85,23 @@ def _main(arguments: argparse.Namespace) -> int:
 def serve(given: settings.RelaySettings, config: Path) -> int:
     """Run the daemon of this configuration until a signal ends it."""
     named = Named(config, "key", given.key, given.trust, socket.gethostname(), "relay")
-    secret = named.load()
-    keyring = Trust(config, given.trust, given.revocations).keyring()
-    ours = [named.certificate(secret, keyring, time.time())] if given.subscribe else []
+    trust = Trust(config, given.trust, given.revocations)
+    keyring = trust.keyring()
+    own = OwnKey(named, keyring, certified=needs_certificate(given))
     life = Life()
     life.catch_signals()
     raise_descriptors()
-    relay = Relay(given, secret, keyring)
+    relay = Relay(given, own.secret, keyring)
     try:
         _start(relay)
         for pattern in without_repository(given.repositories):
             said = fields(key="repositories", value=pattern)
             log.warning("no repository found: is it misspelt?", extra=said)
-        remind = partial(renew.remind, ours, EXPIRED, log.warning)
+        remind = partial(renew.remind, own.certificates, EXPIRED, log.warning)
         life.spawn("certificates", lambda stop: remind(stop.wait))
         life.spawn("relay", relay.run)
+        parts = [trust_part("trust", trust, keyring, own.warn), own.part("key", relay.renew)]
+        life.spawn("watch", Watch(parts, life.hangup).run)
         life.wait()
         late = life.join(JOIN_SECONDS)
     except BaseException:

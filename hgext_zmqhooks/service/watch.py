@@ -1,8 +1,9 @@
 """Files that a daemon takes up while it runs: keys, roots, revocation lists.
 
 Once a second each file is looked at (inode, size, times; nothing is opened), and at SIGHUP. What
-changed is read again; what then cannot be used leaves the old in force, with one line in the log:
+changed is read again; what then cannot be used leaves the old in force. The log tells of both:
 
+    INFO watch: taken up what=key files=/etc/zmqhooks/ci.key
     ERROR watch: not taken up; what was in force stays so what=trust reason=… hint=…
 
 Whatever failed is tried again as soon as anything else changed: a new key may have to wait for the
@@ -28,12 +29,12 @@ class Part:
     """Files that belong together, and what takes them up.
 
     `name`: for the log. `files`: their paths. `load`: reads them, and changes nothing unless all is
-    well with them; it is called without need, too. ServiceError for what is wrong.
+    well with them; whether they say anything else than before. ServiceError for what is wrong.
     """
 
     name: str
     files: tuple[Path, ...]
-    load: Callable[[], None]
+    load: Callable[[], bool]
 
 
 class Watch:
@@ -45,8 +46,8 @@ class Watch:
     def __init__(self, parts: Iterable[Part], hangup: Bell) -> None:
         self._parts = tuple(parts)
         self._hangup = hangup
-        self._seen: dict[str, tuple[Seen, ...]] = {}
-        self._failed: set[str] = set()
+        self._seen: list[tuple[Seen, ...] | None] = [None] * len(self._parts)
+        self._failed: set[int] = set()
         self._log = logging.getLogger(f"{ROOT}.watch")
 
     def run(self, stop: Stop) -> None:
@@ -61,24 +62,27 @@ class Watch:
 
     def look(self, *, everything: bool = False) -> None:
         """Take up what changed, or everything."""
+        before = self._seen
         # Looked at before it is read: what changes meanwhile is seen the next time.
-        seen = {part.name: tuple(map(_look, part.files)) for part in self._parts}
-        changed = {name for name, now in seen.items() if now != self._seen.get(name)}
-        self._seen = seen
-        if everything:
-            changed |= seen.keys()
+        self._seen = [tuple(map(_look, part.files)) for part in self._parts]
+        changed = {
+            at
+            for at, (old, new) in enumerate(zip(before, self._seen, strict=True))
+            if everything or old != new
+        }
         if changed:
             self._take_up(changed | self._failed)
 
-    def _take_up(self, names: set[str]) -> None:
-        for part in self._parts:
-            if part.name not in names:
-                continue
-            self._failed.discard(part.name)
+    def _take_up(self, numbers: set[int]) -> None:
+        self._failed = set()
+        for number in sorted(numbers):
+            part = self._parts[number]
             try:
-                part.load()
+                if part.load():
+                    said = fields(what=part.name, files=" ".join(map(str, part.files)))
+                    self._log.info("taken up", extra=said)
             except ServiceError as error:
-                self._failed.add(part.name)
+                self._failed.add(number)
                 said = fields(what=part.name, reason=error, hint=error.hint)
                 self._log.error("not taken up; what was in force stays so", extra=said)
 

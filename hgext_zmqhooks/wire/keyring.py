@@ -107,6 +107,12 @@ class Keyring:
             raise RefusedList(None, Refused("old-revocations", what))
         self._trust = _Trust(found, lists, known)
 
+    @property
+    def in_force(self) -> tuple[frozenset[str], frozenset[bytes]]:
+        """What `replace` was given last: thumbprints of roots, tokens of lists in use."""
+        trust = self._trust
+        return frozenset(trust.roots), frozenset(one.token for one in trust.lists.values())
+
     def certificate(self, token: bytes) -> Certificate:
         """The certificate, if a trusted root signed it and has not revoked it.
 

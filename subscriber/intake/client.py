@@ -9,7 +9,6 @@ good would never try again. The socket's monitor tells at once when a connection
 
 import contextlib
 import logging
-import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from hgext_zmqhooks.service import sockets
-from hgext_zmqhooks.service.life import ROOT, Stop, fields
+from hgext_zmqhooks.service.life import ROOT, Bell, Stop, fields
 from hgext_zmqhooks.wire import messages
 from hgext_zmqhooks.wire.errors import Refused
-from hgext_zmqhooks.wire.keyfiles import SecretKey
 from hgext_zmqhooks.wire.messages import BEAT_SECONDS, CREDIT, MAX_MESSAGE, SILENCE_SECONDS
 from hgext_zmqhooks.wire.session import (
     Ack,
@@ -37,7 +35,8 @@ from hgext_zmqhooks.wire.session import (
     Welcome,
 )
 from subscriber.intake.backoff import Backoff
-from subscriber.intake.connect import ENDS, Context, Lost, Remote, secure
+from subscriber.intake.connect import ENDS, Context, Lost, Remote, check_relay, secure, why
+from subscriber.intake.current import Current, Identity
 from subscriber.intake.inbox import Inbox, Tools
 from subscriber.intake.journals import Alarm, Journals, Start
 from subscriber.intake.verify import Pending
@@ -51,21 +50,6 @@ GOODBYE_MS = 500
 EVENTS = messages.VERBS[Events]
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who we are to every relay."""
-
-    secret: SecretKey
-    name: str
-    store: str
-    instance: str
-
-
-def new_identity(secret: SecretKey, name: str, store: str) -> Identity:
-    """An identity whose instance is this process."""
-    return Identity(secret, name, store, secrets.token_hex(8))
-
-
 class Client:
     """Follows one relay until it is told to stop. `on_welcome` is called at each WELCOME."""
 
@@ -73,16 +57,15 @@ class Client:
         self,
         context: Context,
         remote: Remote,
-        identity: Identity,
-        tools: Tools,
+        current: Current,
         *,
         start: Start,
         on_welcome: Callable[[], None],
     ) -> None:
         self._context = context
         self._remote = remote
-        self._identity = identity
-        self._tools = tools
+        self._current = current
+        self._bell = current.bell()
         self._start = start
         self._backoff = Backoff()
         self._log = logging.getLogger(f"{ROOT}.intake")
@@ -92,40 +75,41 @@ class Client:
         """Sessions, one after another; returns when `stop` is set."""
         while not stop.is_set():
             try:
-                self._attempt(stop)
+                with self._current.session() as (identity, tools):
+                    self._attempt(stop, identity, tools)
             except Lost as lost:
-                self._tools.counters.add("sessions-lost", lost.kind)
-                self._wait(stop, str(lost))
+                self._lost(stop, lost.kind, str(lost))
             except StoreError as error:
                 # Nothing of the batch was stored or acked: the next session gets it again.
-                self._tools.counters.add("sessions-lost", "store")
-                self._wait(stop, f"the store failed: {error}")
+                self._lost(stop, "store", f"the store failed: {error}")
             except zmq.ZMQError as error:  # no descriptor is left: others may use them up
-                self._tools.counters.add("sessions-lost", "socket")
-                self._wait(stop, f"no socket could be had: {error.strerror}")
+                self._lost(stop, "socket", f"no socket could be had: {error.strerror}")
 
-    def _wait(self, stop: Stop, reason: str) -> None:
+    def _lost(self, stop: Stop, kind: str, reason: str) -> None:
+        """Say so, and wait; not any longer once something changed that may help."""
+        tools = self._current.tools
+        tools.counters.add("sessions-lost", kind)
         if stop.is_set():  # the relay inside may leave a moment before us
             return
         with contextlib.suppress(StoreError):  # a store that fails is told of elsewhere
-            self._tools.store.failed(self._remote.name, reason[:1000], self._tools.clock())
+            tools.store.failed(self._remote.name, reason[:1000], tools.clock())
         delay = self._backoff.next()
         said = fields(relay=self._remote.name, reason=reason, retry=f"{delay:.1f}s")
         self._log.warning("no session with the relay", extra=said)
-        stop.wait(delay)
+        if self._bell.wait(stop, delay):
+            self._backoff.reset()
 
-    def _attempt(self, stop: Stop) -> None:
-        journals = Journals(self._tools.store, self._remote.name, self._start)
-        inbox = Inbox(self._tools, self._remote.name, journals)
+    def _attempt(self, stop: Stop, identity: Identity, tools: Tools) -> None:
+        """One session; returns when `stop` is set or who we are changes."""
         with contextlib.ExitStack() as stack:
             socket = self._context.socket(zmq.DEALER)
             stack.callback(socket.close)
             sockets.limit(socket, MAX_MESSAGE)
             socket.setsockopt(zmq.RECONNECT_IVL, -1)
             try:
-                secure(socket, self._remote, self._identity.secret, self._tools.keyring)
+                token = secure(socket, self._remote, identity.secret, tools.keyring)
             except Lost as lost:
-                self._tools.counters.add("refused", lost.kind)
+                tools.counters.add("refused", lost.kind)
                 raise
             monitor = socket.get_monitor_socket(sum(ENDS))
             stack.callback(monitor.close, linger=0)
@@ -134,14 +118,30 @@ class Client:
                 socket.connect(self._remote.address)
             except zmq.ZMQError as error:
                 raise Lost("unreachable", str(error.strerror)) from None
-            _Dialogue(self, socket, monitor, journals, inbox).run(stop)
+            link = _Link(socket, monitor, token)
+            _Dialogue(self, link, identity, tools).run(stop)
 
     # What a dialogue needs of us
 
-    def hello(self) -> Hello:
-        """Who we are."""
-        me = self._identity
-        return Hello(me.secret.certificate or b"", me.name, me.store, me.instance)
+    @property
+    def remote(self) -> Remote:
+        """Whom we speak to."""
+        return self._remote
+
+    @property
+    def start(self) -> Start:
+        """Where reading begins at the first contact."""
+        return self._start
+
+    @property
+    def bell(self) -> Bell:
+        """Rung when something changed; see `changing`."""
+        return self._bell
+
+    @property
+    def changing(self) -> bool:
+        """Whether the session is to end, since who we are or what we may read changes."""
+        return self._current.changing
 
     def greeted(self, name: str, journals: int) -> None:
         """The relay took us."""
@@ -151,15 +151,14 @@ class Client:
         )
         self._on_welcome()
 
-    def heard(self) -> None:
-        """The relay gave a sign of life: `status` shows the last one."""
-        with contextlib.suppress(StoreError):
-            self._tools.store.heard(self._remote.name, self._tools.clock())
 
-    @property
-    def tools(self) -> Tools:
-        """Shared with the other clients."""
-        return self._tools
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A connection; `token`: the relay's certificate, None for one in this process."""
+
+    socket: "zmq.Socket[bytes]"
+    monitor: "zmq.Socket[bytes]"
+    token: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,43 +173,40 @@ class _Ahead:
 class _Dialogue:
     """One session on one socket."""
 
-    def __init__(
-        self,
-        client: Client,
-        socket: "zmq.Socket[bytes]",
-        monitor: "zmq.Socket[bytes]",
-        journals: Journals,
-        inbox: Inbox,
-    ) -> None:
+    def __init__(self, client: Client, link: _Link, identity: Identity, tools: Tools) -> None:
         self._client = client
-        self._tools = client.tools
-        self._socket = socket
-        self._monitor = monitor
-        self._journals = journals
-        self._inbox = inbox
+        self._tools = tools
+        self._socket = link.socket
+        self._monitor = link.monitor
+        self._token = link.token
+        self._identity = identity
+        self._journals = Journals(tools.store, client.remote.name, client.start)
+        self._inbox = Inbox(tools, client.remote.name, self._journals)
         self._session = Session(Role.SUBSCRIBER)
-        self._heard = self._said = self._tools.tick()
+        self._heard = self._said = self._looked = self._tools.tick()
         self._follow_at: float | None = None
         self._ahead: deque[_Ahead] = deque()
-        self._decisions = client.tools.decisions.count
+        self._decisions = tools.decisions.count
         self._log = logging.getLogger(f"{ROOT}.intake")
 
     def run(self, stop: Stop) -> None:
-        """Until `stop`, or Lost."""
+        """Until `stop` or a change of who we are, or Lost."""
         poller = zmq.Poller()
-        for each in (self._socket, self._monitor, stop.fileno()):
+        bell = self._client.bell
+        for each in (self._socket, self._monitor, stop.fileno(), bell.fileno()):
             poller.register(each, zmq.POLLIN)
-        self._say(self._client.hello())
-        while not stop.is_set():
+        me = self._identity
+        self._say(Hello(me.secret.certificate or b"", me.name, me.store, me.instance))
+        while not stop.is_set() and not self._client.changing:
             ready = dict(poller.poll(int(self._timeout() * 1000) + 1))
             if self._socket in ready or self._ahead:
                 self._listen()
             elif self._monitor in ready:
                 self._look()
-            self._on_time()
+            self._on_time(rung=bell.hush())
         if self._session.round:
             self._socket.setsockopt(zmq.LINGER, GOODBYE_MS)
-            self._say(Bye("stopping"))
+            self._say(Bye("stopping" if stop.is_set() else "a new key"))
 
     def _timeout(self) -> float:
         if self._ahead:
@@ -220,14 +216,19 @@ class _Dialogue:
             due.append(self._follow_at)
         return max(0.0, min(due) - self._tools.tick())
 
-    def _on_time(self) -> None:
+    def _on_time(self, *, rung: bool) -> None:
+        """`rung`: whom we trust has changed, so that stopped journals may go on."""
         tick = self._tools.tick()
         if tick - self._heard >= SILENCE_SECONDS:
             raise Lost("silence", f"nothing was heard for {SILENCE_SECONDS:g} s")
         if self._session.round and tick - self._said >= BEAT_SECONDS:
             self._say(Beat())
+        if rung or tick - self._looked >= BEAT_SECONDS:
+            self._looked = tick
+            check_relay(self._token, self._tools.keyring, self._tools.clock())
+        hurried = rung and self._journals.hurry(tick)
         due = self._follow_at is not None and tick >= self._follow_at
-        if self._session.round and (due or self._is_decided()):
+        if self._session.round and (due or hurried or self._is_decided()):
             self._follow()
         self._inbox.throttle.tick()
 
@@ -274,12 +275,12 @@ class _Dialogue:
     def _handle(self, message: Message, cost: int) -> None:
         match message:
             case Welcome():
-                self._client.heard()
+                self._heard_of()
                 self._client.greeted(message.name, len(message.journals))
                 self._alarm(self._journals.welcome(message.journals, self._tools.clock()))
                 self._follow()
             case Beat():
-                self._client.heard()
+                self._heard_of()
                 self._alarm(self._journals.heads(message.heads, self._tools.clock()))
             case Events():
                 self._ahead.append(_Ahead(message, cost, self._inbox.begin(message)))
@@ -289,6 +290,11 @@ class _Dialogue:
             case SessionRefused():
                 self._tools.counters.add("session-refused", message.kind)
                 raise Lost("refused", f"the relay refused us: {message.kind}: {message.detail}")
+
+    def _heard_of(self) -> None:
+        """The relay gave a sign of life: `status` shows the last one."""
+        with contextlib.suppress(StoreError):
+            self._tools.store.heard(self._client.remote.name, self._tools.clock())
 
     def _take_ahead(self, left: int) -> None:
         while len(self._ahead) > left:
@@ -332,4 +338,4 @@ class _Dialogue:
     def _look(self) -> None:
         """What the connection itself tells; the last word of a relay is read before it."""
         event = zmq.Event(parse_monitor_message(self._monitor.recv_multipart())["event"])
-        raise Lost("unreachable", ENDS[event])
+        raise Lost("unreachable", why(event, self._client.remote))

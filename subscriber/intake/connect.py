@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -40,31 +41,54 @@ class Remote:
     """A relay to follow. `name`: under which the store knows it.
 
     `token`: gives its certificate at each attempt (None while there is none), and is None itself
-    for a relay in this process, which needs no CURVE.
+    for a relay in this process, which needs no CURVE. `pinned`: the file that the certificate is
+    in, where an operator copied it there.
     """
 
     name: str
     address: str
     token: Callable[[], bytes | None] | None = None
+    pinned: Path | None = None
 
 
 def secure(
     socket: "zmq.Socket[bytes]", remote: Remote, secret: SecretKey, keyring: Keyring
-) -> None:
-    """CURVE to the key in the relay's certificate, if a root of ours vouches for it; else Lost."""
+) -> bytes | None:
+    """CURVE to the key in the relay's certificate, if a root of ours vouches for it; else Lost.
+
+    Returns the certificate.
+    """
     if remote.token is None:
-        return
+        return None
     try:
         token = remote.token()
     except ServiceError as error:
         raise Lost("bad-certificate", f"{error} ({error.hint})") from None
     if token is None:
         raise Lost("unreachable", "nobody listens there: no certificate beside the socket")
+    check_relay(token, keyring, time.time())
+    sockets.curve_client(socket, secret, keyring.certificate(token).curve)
+    return token
+
+
+def check_relay(token: bytes | None, keyring: Keyring, now: float) -> None:
+    """Lost unless the certificate is that of a relay, and valid now (unix seconds)."""
+    if token is None:
+        return
     try:
-        certificate = keyring.peer(token, "relay", time.time())
+        keyring.peer(token, "relay", now)
     except Refused as error:
         raise Lost(error.kind, f"the relay's certificate is refused: {error.detail}") from None
-    sockets.curve_client(socket, secret, certificate.curve)
+
+
+def why(event: zmq.Event, remote: Remote) -> str:
+    """Why a connection ended, for people."""
+    if event is zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and remote.pinned is not None:
+        return (
+            "the handshake failed: the relay's certificate may have been renewed; copy its new"
+            f" N.cert to {remote.pinned}"
+        )
+    return ENDS.get(event, "")
 
 
 def probe(remote: Remote, secret: SecretKey, keyring: Keyring, seconds: float) -> str:
@@ -92,4 +116,4 @@ def probe(remote: Remote, secret: SecretKey, keyring: Keyring, seconds: float) -
         if not monitor.poll(int(seconds * 1000)):
             return f"it does not answer within {seconds:g} s"
         event = zmq.Event(parse_monitor_message(monitor.recv_multipart())["event"])
-        return ENDS.get(event, "")
+        return why(event, remote)

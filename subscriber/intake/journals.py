@@ -197,6 +197,13 @@ class Journals:
                 here.admitted, here.stopped, here.delay, here.lacks = admitted, False, 0.0, ()
         return any(not here.stopped for here in waiting)
 
+    def hurry(self, tick: float) -> bool:
+        """Something outside has changed: ask again for all that is stopped; whether anything is."""
+        stopped = [here for here in self._all.values() if here.stopped]
+        for here in stopped:
+            here.retry_at = min(here.retry_at, tick)
+        return bool(stopped)
+
     def reload(self, journal: str) -> None:
         """Somebody else moved it: look at the store again."""
         here = self._all[journal]

@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 import zmq
 from relaykit import Keys, draft, place
-from signing import KEYRING, NOW, Journal, batch, certified
+from signing import NOW, ROOT, Journal, batch, certified
 from support.waiting import wait_for
 
 from hgext_zmqhooks.service.life import Stop
 from hgext_zmqhooks.service.metrics import Counters
+from hgext_zmqhooks.wire import keyfiles
+from hgext_zmqhooks.wire.keyring import Keyring
 from hgext_zmqhooks.wire.session import (
     Ack,
     Beat,
@@ -26,10 +28,12 @@ from hgext_zmqhooks.wire.session import (
     Welcome,
 )
 from hgext_zmqhooks.wire.topics import Pattern
+from subscriber.intake import backoff
 from subscriber.intake import client as client_module
 from subscriber.intake.backoff import Backoff
-from subscriber.intake.client import Client, new_identity
+from subscriber.intake.client import Client
 from subscriber.intake.connect import Remote, probe
+from subscriber.intake.current import Current, new_identity
 from subscriber.intake.inbox import Tools
 from subscriber.store.memory import MemoryStore
 from subscriber.store.values import StoreError
@@ -54,7 +58,7 @@ class Stage:
         self.session = Session(Role.RELAY)
         tools = Tools(
             store=self.store,
-            keyring=KEYRING,
+            keyring=Keyring([ROOT.public]),
             patterns=(Pattern.parse("hg:**:**:"),),
             match=lambda _parts, _created: (),
             counters=self.counters,
@@ -62,11 +66,11 @@ class Stage:
             clock=lambda: NOW,
         )
         self.welcomes = 0
+        self.current = Current(new_identity(ME, "ci", "store-1"), tools)
         self.client = Client(
             self.context,
             Remote("hg1", "inproc://relay"),
-            new_identity(ME, "ci", "store-1"),
-            tools,
+            self.current,
             start="earliest",
             on_welcome=self.welcomed,
         )
@@ -291,6 +295,86 @@ def test_a_stopped_journal_is_left_out_and_then_asked_for_again() -> None:
         assert relay.hear(Ack).positions == {ONE: 1}
 
 
+def test_a_new_key_ends_the_session_in_order_and_the_next_begins_with_it() -> None:
+    fresh = certified("ci", roles=["subscriber"], publish=[], read=["hg:app:**:"])
+    allowed = (Pattern.parse("hg:app:**:"),)
+    with stage() as relay:
+        relay.begin(one(2))
+        relay.say(batch([Journal(SIGNER).record()], SIGNER))
+        relay.hear(Ack)
+        before = relay.current
+        told: list[int] = []
+
+        # When who we are changes, nobody reads while the store is told
+        change = threading.Thread(
+            target=lambda: before.change(
+                replace(before.identity, secret=fresh),
+                replace(before.tools, allowed=allowed),
+                lambda: told.append(len(relay.store.events(0, 10))),
+            )
+        )
+        change.start()
+        assert relay.hear(Bye) == Bye("a new key")
+        change.join(20)
+
+        # Then the next session has the new key and goes on where the last one stood, at once
+        assert told == [1]
+        hello = relay.greet()
+        assert hello.certificate == fresh.certificate
+        assert hello.instance == before.identity.instance
+        relay.say(Welcome("hg1", (one(2),)))
+        assert relay.hear(Follow).positions == {ONE: 1}
+        assert relay.client.changing is False
+        assert not [key for key in relay.counters.snapshot() if key[0] == "sessions-lost"]
+
+
+def test_a_change_that_fails_leaves_the_old_key_and_goes_on() -> None:
+    def fail() -> None:
+        raise StoreError("ci.db", "disk full")
+
+    with stage() as relay:
+        relay.begin(one())
+        before = relay.current.identity
+        with pytest.raises(StoreError):
+            relay.current.change(replace(before, name="other"), relay.current.tools, fail)
+        assert relay.current.identity is before
+        assert relay.greet().name == "ci"
+
+
+def test_a_new_key_is_tried_at_once_by_who_waits_for_the_next_attempt(monkeypatch) -> None:
+    monkeypatch.setattr(backoff, "FIRST_DELAY", 30.0)
+    with stage() as relay:
+        # Given a client that was refused and waits for long
+        relay.greet()
+        relay.say(SessionRefused("expired", "the certificate is expired"))
+        wait_for(lambda: relay.counters.get("sessions-lost", "refused"), "the refusal")
+
+        begin = time.monotonic()
+        relay.current.change(relay.current.identity, relay.current.tools)
+
+        relay.greet()
+        assert time.monotonic() - begin < 10
+
+
+def test_a_stopped_journal_is_asked_for_again_as_soon_as_other_roots_are_trusted() -> None:
+    root = keyfiles.generate("root-2")
+    other = certified("publisher", root=root)
+    with stage() as relay:
+        # Given a journal that is stopped, and that was tried for long
+        relay.begin(one())
+        relay.say(batch([Journal(other).record()], other))
+        assert relay.hear(Follow).positions == {ONE: None}
+        assert (stops(relay)[ONE] or "").startswith("unknown-root")
+        # When its root is trusted
+        relay.current.tools.keyring.replace([ROOT.public, root.public], ())
+        relay.current.ring()
+        # Then it is asked for again, and taken
+        assert relay.hear(Follow).positions == {ONE: 0}
+        relay.say(batch([Journal(other).record()], other))
+        assert relay.hear(Ack).positions == {ONE: 1}
+        assert stops(relay) == {ONE: None}
+
+
 def test_delays_grow_and_are_never_equal() -> None:
     low, high = Backoff(lambda: 0.0), Backoff(lambda: 1.0)
 
@@ -339,8 +423,7 @@ def test_a_lost_connection_is_noticed_at_once_and_made_again() -> None:
         client = Client(
             here.context,
             remote,
-            new_identity(here.keys.subscriber, "ci", "store-1"),
-            tools,
+            Current(new_identity(here.keys.subscriber, "ci", "store-1"), tools),
             start="earliest",
             on_welcome=lambda: welcomes.append(time.monotonic()),
         )

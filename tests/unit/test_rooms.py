@@ -59,6 +59,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         f"{HG}.service",
         f"{HG}.keys",
         f"{HG}.relay.settings",
+        f"{HG}.relay.reload",
+        "subscriber",
+    },
+    # Takes up new keys in a daemon that runs.
+    "subscriber.reload": {
+        f"{HG}.wire",
+        f"{HG}.service",
+        f"{HG}.keys",
+        f"{HG}.relay.reload",
         "subscriber",
     },
     "subscriber.inside": {f"{HG}.wire", f"{HG}.service", f"{HG}.relay", "subscriber"},

@@ -26,7 +26,7 @@ def test_a_daemon_is_reminded_at_the_start_and_once_a_day_until_it_stops() -> No
         now += seconds
         return len(waits) == 92
 
-    renew.remind([certificate()], "nothing comes", said.append, wait, lambda: now)
+    renew.remind(lambda: [certificate()], "nothing comes", said.append, wait, lambda: now)
 
     assert waits == [renew.DAY] * 92
     assert len([text for text in said if "expires" in text]) == 30

@@ -25,7 +25,7 @@ class Taken:
         self.got: list[tuple[str, str]] = []
 
     def part(self, name: str, *more: str) -> Part:
-        def load() -> None:
+        def load() -> bool:
             path = self.folder / name
             try:
                 text = path.read_text()
@@ -36,6 +36,7 @@ class Taken:
             if text.startswith("of ") and text.split()[1] not in dict(self.got).values():
                 raise ServiceError(f"{path}: not yet", hint="later")
             self.got.append((name, text))
+            return len(self.got) > 1
 
         return Part(name, (self.folder / name, *[self.folder / other for other in more]), load)
 
@@ -105,8 +106,11 @@ def test_what_cannot_be_used_is_told_once_and_leaves_the_old_in_force(
     assert taken.got == [("key", "first")]
     # and the next good one is taken
     taken.write("key", "third")
+    caplog.set_level("INFO", ROOT)
     made.look()
     assert taken.got[1:] == [("key", "third")]
+    last = caplog.records[-1]
+    assert (last.message, last.fields["files"]) == ("taken up", f"{taken.folder}/key")
 
 
 def test_what_failed_is_tried_again_when_another_part_changed(taken: Taken) -> None:
