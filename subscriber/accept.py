@@ -4,11 +4,14 @@
     accept JOURNAL/SEQUENCE      the same, of this event's branch up to this event, and in the
                                  journals that this one continues
     accept REPO --journal ID     the event at which this journal is stopped, although it does not
-                                 fit what is stored (unfit-journal, fork, gap)
+                                 fit what is stored (unfit-journal, fork, gap); where it is
+                                 stopped as revoked, every event of it up to now whose certificate
+                                 is revoked, and none that comes later
 
 A running daemon does it, asked over its control socket, since it alone writes to its store; else
 the verb itself does. Each decision is kept, with who made it and when. An admitted event is one
-event: where the next one of another branch does not fit either, the journal stops again.
+event: where the next one of another branch does not fit either, the journal stops again. What is
+vouched for goes to the head as the relay told of it: who stole the key signs no event behind it.
 """
 
 import re
@@ -16,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hgext_zmqhooks.service.errors import ServiceError
-from subscriber.intake.inbox import ADMITTED
+from subscriber.intake.inbox import OVERRULED
 from subscriber.store.base import Store
 from subscriber.store.values import Decision, Held, JournalRow
 
@@ -26,17 +29,20 @@ _STOP = re.compile(r"(\S+) at sequence (\d+): ")
 
 def may_admit(row: JournalRow) -> bool:
     """Whether a journal is stopped for a reason that a person may overrule."""
-    return _stopped_at(row) is not None
+    return _overruled(row) is not None
 
 
-def _stopped_at(row: JournalRow) -> int | None:
-    """The sequence of the event in question.
+def _overruled(row: JournalRow) -> tuple[str, int] | None:
+    """Verb and sequence of the decision that takes the journal on.
 
-    It is not always the one behind the position: who reads some branches may have been told of
-    nothing between the two, and what was left out comes from before the position.
+    The event in question is not always the one behind the position: who reads some branches may
+    have been told of nothing between the two, and what was left out comes from before the position.
     """
     found = _STOP.match(row.stopped or "")
-    return int(found[2]) if found and found[1] in ADMITTED else None
+    if found is None or found[1] not in OVERRULED:
+        return None
+    verb, sequence = OVERRULED[found[1]], int(found[2])
+    return verb, max(sequence, row.head) if verb == "vouch" else sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +120,17 @@ def _admission(row: JournalRow, who: str, now: float) -> Decision:
     if row.stopped is None:
         hint = "nothing is to be done; `status` lists what waits"
         raise ServiceError(f"journal {row.journal} of {row.repo} is not stopped", hint=hint)
-    sequence = _stopped_at(row)
-    if sequence is None:
+    decision = _overruled(row)
+    if decision is None:
         raise ServiceError(
             f"journal {row.journal} of {row.repo} cannot be accepted: {row.stopped}",
             hint="that has to be mended at its source; it is tried again by itself",
         )
+    verb, sequence = decision
     return Decision(
         at=now,
         who=who,
-        verb="admit",
+        verb=verb,
         journal=row.journal,
         branch=None,
         sequence=sequence,

@@ -18,6 +18,7 @@ from subscriber.store.values import OPEN, Contact, Held, JournalRow, State, Want
 from subscriber.views import Printer, Row, moment
 
 UNKNOWN_ROOT = "unknown-root"
+REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,11 @@ def _journal(
 
 
 def _go_on(row: JournalRow, around: Around) -> str:
+    if (row.stopped or "").startswith(REVOKED):
+        return (
+            f"if all of it up to {row.head} is genuine: accept {row.repo} --journal {row.journal};"
+            " what comes later needs another key there: zmq-keys rotate"
+        )
     if may_admit(row):
         return f"if this is as it should be: accept {row.repo} --journal {row.journal}"
     if (row.stopped or "").startswith(BEYOND):

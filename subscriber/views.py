@@ -104,6 +104,8 @@ def accepted(rows: Sequence[Row], out: Printer) -> int:
         if row["verb"] == "release":
             events = counted(int(str(row["released"])), "event")
             text = f"{events} of branch {row['branch']} released: up to {place}"
+        elif row["verb"] == "vouch":
+            text = f"vouched for: up to {place}; it goes on within seconds"
         else:
             text = f"admitted: {place}; it goes on within seconds"
         out.row(row, text)

@@ -6,6 +6,7 @@ journal, and nothing behind it is looked at:
     bad-signature, bad-certificate, unknown-root, not-allowed, malformed-event    see wire/keyring
     unknown-certificate   the batch does not bring the certificate that a record names
     not-yet               the signer's certificate begins in the future
+    revoked               the signer's certificate is revoked, and the event not stored yet
     wrong-place           the event says another journal or sequence than its record
     wrong-repo            the journal is another repository's
     gap, fork             the chain of its branch does not fit what is stored (wire/sequence), in
@@ -50,7 +51,7 @@ class Known:
     repository, known before it; `earlier(journal)`: how far one of that repository, whenever it
     became known, was read, None for any other. `digest(journal, sequence)` and `token(sha256)` ask
     the store. `admitted`: the sequences that a person lets pass although they do not fit what is
-    stored.
+    stored; `vouched`: up to which one a person answers for events under a revoked certificate.
     """
 
     journal: str
@@ -58,6 +59,7 @@ class Known:
     state: JournalState
     others: frozenset[str] = frozenset()
     admitted: frozenset[int] = frozenset()
+    vouched: int = 0
     digest: Callable[[str, int], str | None] = field(default=lambda _journal, _sequence: None)
     token: Callable[[str], bytes | None] = field(default=lambda _sha256: None)
     earlier: Callable[[str], Earlier | None] = field(default=lambda _journal: None)
@@ -189,8 +191,9 @@ class _Gate:
     def _take(self, record: Record) -> None:
         token = self._token(record.certificate)
         signed = self._signed.get(record.sequence)
+        # Whether it is revoked is asked below: what is stored already stays a duplicate.
         authentic = self._keyring.attest(
-            record.event, record.signature, token, self._now, signed=signed
+            record.event, record.signature, token, self._now, signed=signed, vouched=True
         )
         event = authentic.event
         self.branch = event.branch
@@ -202,6 +205,8 @@ class _Gate:
         if self._is_duplicate(event, sha256):
             self._duplicates += 1
             return
+        if event.sequence > self._known.vouched:
+            self._keyring.certificate(token)
         if authentic.standing is Standing.NOT_YET:
             name = authentic.certificate.sub
             raise Refused(

@@ -34,8 +34,11 @@ from subscriber.intake.verify import Pending, Verifier
 from subscriber.store.base import Store
 from subscriber.store.values import Batch, Conflict, Fork, NewDelivery
 
-ADMITTED = frozenset({"unfit-journal", "fork", "gap"})
-"""Stops that a person may overrule with `accept`; a bad signature is none."""
+OVERRULED = {"unfit-journal": "admit", "fork": "admit", "gap": "admit", "revoked": "vouch"}
+"""Stops that a person may overrule with `accept`, each with the verb of that decision.
+
+A bad signature is none.
+"""
 
 LIVE = 8
 """Events of one batch that are told of one by one; more of them have one line for all."""
@@ -210,7 +213,7 @@ class Inbox:
             sequence=stop.sequence,
             journal=journal,
             reason=stop.detail[:300],
-            next=f"accept {repo} --journal {journal}" if stop.kind in ADMITTED else None,
+            next=f"accept {repo} --journal {journal}" if stop.kind in OVERRULED else None,
             retry=f"{delay:g}s",
         )
 

@@ -40,15 +40,23 @@ class Alarm:
     next: str
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What an operator decided of a journal; see Known."""
+
+    admitted: frozenset[int]
+    vouched: int
+
+
 @dataclass(slots=True)
 class Journal:
     """One journal. `scanned`, `since`: as in the store. `first`: the oldest event the relay keeps.
 
     `number`: how many the store knew before it. `beyond`: it was read further than it goes now.
     `origin`: behind which sequence reading began with the present patterns, None until that is
-    known; `kept`: as the store has it. `branches`: chain heads, and `admitted`, sequences that an
-    operator lets pass, are read from the store when they are first needed. `lacks`: while it is
-    stopped, behind which position of which journal (this one, an earlier one) it lacks events.
+    known; `kept`: as the store has it. `branches`: chain heads, and `decided`, what an operator
+    lets pass, are read from the store when they are first needed. `lacks`: while it is stopped,
+    behind which position of which journal (this one, an earlier one) it lacks events.
     """
 
     journal: str
@@ -61,7 +69,7 @@ class Journal:
     origin: int | None = None
     kept: int | None = None
     branches: dict[str, Link] | None = None
-    admitted: frozenset[int] | None = None
+    decided: Decided | None = None
     stopped: bool = False
     retry_at: float = 0.0
     delay: float = 0.0
@@ -135,8 +143,8 @@ class Journals:
         here = self._all.get(journal) or Journal(journal, None, None, origin=0)
         if here.branches is None:
             here.branches = self._store.chain(journal)
-        if here.admitted is None:
-            here.admitted = _admitted(self._store, journal)
+        if here.decided is None:
+            here.decided = _decided(self._store, journal)
         scanned = here.scanned or 0
         origin = 2**63 if here.origin is None else here.origin
         return Known(
@@ -144,7 +152,8 @@ class Journals:
             repo=here.repo,
             state=JournalState(scanned, here.branches, origin),
             others=self._before(here),
-            admitted=here.admitted,
+            admitted=here.decided.admitted,
+            vouched=here.decided.vouched,
             digest=self._store.record_digest,
             token=self._store.certificate,
             earlier=lambda other: self._earlier(here, other),
@@ -192,9 +201,9 @@ class Journals:
         """An operator decided something; whether a journal that waited may go on."""
         waiting = [here for here in self._all.values() if here.stopped]
         for here in waiting:
-            admitted = _admitted(self._store, here.journal)
-            if admitted != here.admitted:
-                here.admitted, here.stopped, here.delay, here.lacks = admitted, False, 0.0, ()
+            decided = _decided(self._store, here.journal)
+            if decided != here.decided:
+                here.decided, here.stopped, here.delay, here.lacks = decided, False, 0.0, ()
         return any(not here.stopped for here in waiting)
 
     def hurry(self, tick: float) -> bool:
@@ -342,6 +351,10 @@ def _began(here: Journal, admitted: Admitted) -> int:
     return admitted.records[0].sequence - 1 if admitted.records else admitted.scanned
 
 
-def _admitted(store: Store, journal: str) -> frozenset[int]:
+def _decided(store: Store, journal: str) -> Decided:
     decisions = store.decisions(journal)
-    return frozenset(one.sequence for one in decisions if one.verb == "admit")
+    vouched = (one.sequence for one in decisions if one.verb == "vouch")
+    return Decided(
+        frozenset(one.sequence for one in decisions if one.verb == "admit"),
+        max(vouched, default=0),
+    )

@@ -231,7 +231,7 @@ class Store(Reader):
     def decide(self, decision: Decision) -> int:
         """Keep a decision and do it, in one step; returns how many events it released.
 
-        An unknown journal is a StoreError. `admit` takes the journal's stop back.
+        An unknown journal is a StoreError. `admit` and `vouch` take the journal's stop back.
         """
 
     @abstractmethod

@@ -98,7 +98,7 @@ class MemoryStore(MemoryReader, Store):
         if decision.journal not in self._journals:
             raise StoreError(FILE, f"journal {decision.journal} is not known")
         self._decisions.append(decision)
-        if decision.verb == "admit":
+        if decision.verb in {"admit", "vouch"}:
             self.stop_journal(decision.journal, None)
             return 0
         return self.release(decision.journal, decision.branch or "", decision.sequence)

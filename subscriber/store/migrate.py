@@ -10,7 +10,7 @@ import re
 from functools import cache
 from importlib import resources
 
-VERSION = 4
+VERSION = 5
 
 
 def text(name: str) -> str:

@@ -173,7 +173,7 @@ CREATE TABLE decision (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     at REAL NOT NULL,
     who TEXT NOT NULL,
-    verb TEXT NOT NULL CHECK (verb IN ('release', 'admit')),
+    verb TEXT NOT NULL CHECK (verb IN ('release', 'admit', 'vouch')),
     journal TEXT NOT NULL REFERENCES journal (journal),
     branch TEXT,
     sequence INTEGER NOT NULL,

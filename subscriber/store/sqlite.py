@@ -118,7 +118,7 @@ class SqliteStore(SqliteReader, Store):
             if not self._rows("position", journal=decision.journal):
                 raise StoreError(self._file, f"journal {decision.journal} is not known")
             self._run("decide", **asdict(decision))
-            if decision.verb == "admit":
+            if decision.verb in {"admit", "vouch"}:
                 self._run("stop_journal", journal=decision.journal, reason=None)
                 return 0
             return self._release(decision.journal, decision.branch or "", decision.sequence)

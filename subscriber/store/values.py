@@ -287,6 +287,7 @@ class Decision:
 
     release   what is held of `branch` up to `sequence` may act
     admit     the event at `sequence` is taken although it does not fit what is stored
+    vouch     events up to `sequence` are taken although their certificate is revoked
 
     `who`, `at`: the person, unix seconds. `reason`: what was wrong with it.
     """

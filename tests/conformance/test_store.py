@@ -160,10 +160,11 @@ class TestJournals:
             Contact(relay="hg2", seen=NOW + 3, failed=NOW + 2, error="silence"),
         ]
 
-    def test_an_admitted_journal_goes_on_and_who_decided_is_kept(self, box):
+    @pytest.mark.parametrize("verb", ["admit", "vouch"])
+    def test_an_admitted_journal_goes_on_and_who_decided_is_kept(self, box, verb):
         box.store.learn("hg1", [standing(), standing(OTHER)], NOW)
         box.store.stop_journal(JOURNAL, "fork at 8")
-        decision = decided("admit", None, 8, reason="fork at 8")
+        decision = decided(verb, None, 8, reason="fork at 8")
         assert box.store.decide(decision) == 0
         assert box.store.journals()[0].stopped is None
         assert box.reopen().decisions(JOURNAL) == [decision]

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from signing import DAY, KEYRING, NOW, Journal, batch, certified, sha256
+from signing import DAY, KEYRING, NOW, ROOT, Journal, batch, certified, sha256
 
 from hgext_zmqhooks.wire import events
-from hgext_zmqhooks.wire.keyfiles import generate
+from hgext_zmqhooks.wire.keyfiles import SecretKey, generate
+from hgext_zmqhooks.wire.keyring import Keyring
+from hgext_zmqhooks.wire.revocations import Revoked, issue
 from hgext_zmqhooks.wire.sequence import JournalState
 from hgext_zmqhooks.wire.session import Events, Record
 from hgext_zmqhooks.wire.topics import Pattern
@@ -28,6 +30,7 @@ def known(
     others: frozenset[str] = frozenset(),
     earlier: Mapping[str, Earlier] | None = None,
     admitted: frozenset[int] = frozenset(),
+    vouched: int = 0,
     repo: str | None = "app",
 ) -> Known:
     return Known(
@@ -36,6 +39,7 @@ def known(
         state=JournalState(scanned, branches or {}, origin),
         others=others,
         admitted=admitted,
+        vouched=vouched,
         earlier=(earlier or {}).get,
         digest=lambda journal, sequence: (stored or {}).get((journal, sequence)),
     )
@@ -252,6 +256,78 @@ def test_a_valid_event_frees_what_was_held_before_of_its_branch() -> None:
     admitted = judge(batch([journal.record()], SIGNER), here)
 
     assert admitted.release == (("default", 1),)
+
+
+REVOKING = Keyring(
+    [ROOT.public], revocations=[issue(ROOT, 1, [Revoked(int(NOW), jti="leaked")], int(NOW))]
+)
+LEAKED = certified("leaked")
+LONG_OVER = certified("leaked", nbf=NOW - 2 * DAY, exp=NOW - DAY)
+
+
+def judge_revoking(what: Events, here: Known | None = None) -> Admitted:
+    return admit(what, here or known(), ALL, REVOKING, NOW)
+
+
+@pytest.mark.parametrize("signer", [LEAKED, LONG_OVER], ids=["valid", "expired"])
+def test_an_event_under_a_revoked_certificate_stops_its_journal(signer: SecretKey) -> None:
+    """Neither the time that it claims nor an event behind it makes it good."""
+    # Given one between two others, told of as if it were of long ago
+    journal = Journal(SIGNER)
+    records = [journal.record(), journal.record(signer=signer), journal.record()]
+
+    admitted = judge_revoking(batch(records, SIGNER, signer))
+
+    assert (sequences(admitted), admitted.scanned) == ([1], 1)
+    assert admitted.stop is not None
+    assert (admitted.stop.kind, admitted.stop.sequence) == ("revoked", 2)
+
+
+def test_what_is_stored_already_is_a_duplicate_also_when_it_was_revoked_since() -> None:
+    journal = Journal(LEAKED)
+    first, second = journal.record(), journal.record(signer=SIGNER)
+    here = known(
+        1, {"default": Link(1, sha256(first.event))}, stored={("1" * 32, 1): sha256(first.event)}
+    )
+
+    admitted = judge_revoking(batch([first, second], LEAKED, SIGNER), here)
+
+    assert (sequences(admitted), admitted.duplicates, admitted.stop) == ([2], 1, None)
+
+
+def test_what_nobody_asked_for_stops_nothing_when_it_is_revoked() -> None:
+    journal = Journal(SIGNER)
+    records = [journal.record("stable", signer=LEAKED), journal.record()]
+    here, patterns = known(), (Pattern.parse("hg:app:default:"),)
+
+    admitted = admit(batch(records, SIGNER, LEAKED), here, patterns, REVOKING, NOW)
+
+    assert (sequences(admitted), admitted.unasked, admitted.stop) == ([2], 1, None)
+
+
+def test_a_person_answers_for_events_up_to_a_sequence_and_no_further() -> None:
+    # Given three events under a revoked certificate, two of which a person vouches for
+    journal = Journal(LONG_OVER)
+    records = [journal.record() for _ in range(3)]
+
+    admitted = judge_revoking(batch(records, LONG_OVER), known(vouched=2))
+
+    # Then those are taken as good, and the third one stops the journal
+    assert [(one.sequence, one.held) for one in admitted.records] == [(1, False), (2, False)]
+    assert admitted.stop is not None
+    assert (admitted.stop.kind, admitted.stop.sequence) == ("revoked", 3)
+
+
+def test_nobody_answers_for_a_bad_signature_or_a_mere_expiry() -> None:
+    journal = Journal(OLD)
+    expired, bad = journal.record(), journal.record(signer=LEAKED)
+    bad = replace(bad, signature=flipped(bad.signature, 3))
+
+    admitted = judge_revoking(batch([expired, bad], OLD, LEAKED), known(vouched=9))
+
+    assert [one.held for one in admitted.records] == [True]
+    assert admitted.stop is not None
+    assert admitted.stop.kind == "bad-signature"
 
 
 def test_a_further_journal_must_continue_what_is_known() -> None:

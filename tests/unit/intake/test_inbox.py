@@ -4,12 +4,14 @@ import logging
 from dataclasses import replace
 
 import pytest
-from signing import DAY, KEYRING, NOW, Journal, batch, certified
+from signing import DAY, KEYRING, NOW, ROOT, Journal, batch, certified
 from storekit import BOXES
 
 from hgext_zmqhooks.service.metrics import Counters
 from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.keyfiles import generate
+from hgext_zmqhooks.wire.keyring import Keyring
+from hgext_zmqhooks.wire.revocations import Revoked, issue
 from hgext_zmqhooks.wire.session import JournalInfo, Record, Since
 from hgext_zmqhooks.wire.topics import Pattern
 from hgext_zmqhooks.wire.values import Continued
@@ -565,6 +567,32 @@ def test_an_event_that_a_person_admits_is_taken_although_it_does_not_fit(world: 
     assert world.journals.positions(world.tick)[TWO] == 0
     assert world.inbox.take(batch(records, SIGNER, journal=TWO)) == 2
     assert world.row(TWO).stopped is None
+
+
+def test_a_person_vouches_for_what_a_revoked_certificate_signed_until_then(world: World) -> None:
+    # Given a journal of three events, whose signer is revoked after the first one was stored
+    journal = Journal(SIGNER)
+    records = [journal.record() for _ in range(3)]
+    world.welcome(info(3))
+    assert world.inbox.take(batch(records[:1], SIGNER)) == 1
+    entry = Revoked(int(NOW), jti="publisher")
+    keyring = Keyring([ROOT.public], revocations=[issue(ROOT, 1, [entry], int(NOW))])
+    world.tools = replace(world.tools, keyring=keyring)
+    world.inbox = Inbox(world.tools, "hg1", world.journals)
+    assert world.inbox.take(batch(records, SIGNER)) is None
+    assert world.row().stopped.startswith("revoked at sequence 2: the certificate publisher of")
+    assert world.counters.get("refused", "revoked") == 1
+    # When a person accepts it, while the relay tells of three events
+    (row,) = accept(world.store, Request("app", None, ONE, "alice"), NOW)
+    # Then those are taken, after a restart too
+    assert (row["verb"], row["sequence"]) == ("vouch", 3)
+    assert world.journals.decided()
+    world.restart()
+    assert world.inbox.take(batch(records, SIGNER)) == 3
+    assert (world.row().stopped, len(world.deliveries())) == (None, 3)
+    # And what is signed later is not
+    assert world.inbox.take(batch([journal.record()], SIGNER)) is None
+    assert world.row().stopped.startswith("revoked at sequence 4")
 
 
 # Where reading began

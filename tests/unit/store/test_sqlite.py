@@ -160,6 +160,31 @@ class TestVersions:
             assert shape(db) == shape(store._db)
         db.close()
 
+    def test_decisions_of_before_are_kept(self, tmp_path):
+        # Given a database of version 4 with a decision
+        db = sqlite3.connect(tmp_path / "old.db", isolation_level=None)
+        db.executescript((SCHEMAS / "4.sql").read_text())
+        db.execute("PRAGMA user_version = 4")
+        db.execute("INSERT INTO relay VALUES ('hg1', 0)")
+        db.execute(
+            "INSERT INTO journal (journal, repo, relay, head, first_seen)"
+            " VALUES ('j', 'app', 'hg1', 9, 0)"
+        )
+        db.execute(
+            "INSERT INTO decision (at, who, verb, journal, sequence)"
+            " VALUES (1, 'alice', 'admit', 'j', 7)"
+        )
+        # When it is migrated
+        connection.update(db)
+        # Then it is there, and the next one has the next number
+        db.execute(
+            "INSERT INTO decision (at, who, verb, journal, sequence)"
+            " VALUES (2, 'bob', 'vouch', 'j', 9)"
+        )
+        rows = db.execute("SELECT number, who, verb, sequence FROM decision").fetchall()
+        assert rows == [(1, "alice", "admit", 7), (2, "bob", "vouch", 9)]
+        db.close()
+
     def test_the_newest_schema_is_kept_for_later_versions(self):
         kept = (SCHEMAS / f"{migrate.VERSION}.sql").read_text()
         assert kept == migrate.text("schema.sql")
