@@ -19,15 +19,15 @@ import zmq
 
 from ..service import ipc, sockets
 from ..service.endpoints import Endpoint
-from ..service.errors import ConfigError, ServiceError
+from ..service.errors import ServiceError
 from ..service.ipc import IpcLock
 from ..service.life import ROOT, Stop, Throttle, fields
 from ..service.metrics import Counters
 from ..service.zap import BROADCAST, PUBLISH, SUBSCRIBE, Zap
-from ..wire.errors import Refused
 from ..wire.keyfiles import SecretKey
 from ..wire.keyring import Keyring
 from ..wire.messages import BEAT_SECONDS
+from . import opening
 from .answers import Answers
 from .broadcast import Broadcast
 from .catalog import Scanner
@@ -115,7 +115,7 @@ class Relay:
 
         Locks come first, so that a second relay changes nothing before it is refused.
         """
-        self._check_certificate()
+        opening.check_certificate(self._settings, self._secret, self._keyring)
         serves = [str(one) for one in self._settings.subscribe if one.transport == "ipc"]
         for endpoint in self._settings.endpoints():
             if endpoint.transport == "ipc":
@@ -148,32 +148,9 @@ class Relay:
             publish, self._keyring, self.counters, self._throttle, answers, curve, limits.frames
         )
         self._live.subscribe()
-        self._log.info("relay serves", extra=fields(**self._description()))
-
-    def _check_certificate(self) -> None:
-        """Clients would refuse a server without a fitting certificate, each with its own alarm."""
-        if not self._settings.subscribe and not self._settings.broadcast_readers:
-            return
-        try:
-            self._keyring.peer(self._secret.certificate or b"", "relay", time.time())
-        except Refused as refused:
-            raise ConfigError(
-                self._settings.key,
-                "",
-                None,
-                f"this key cannot serve subscribers: {refused.detail}",
-                "make one with: zmq-keys issue --role relay, under a root named in `trust`",
-            ) from None
-
-    def _description(self) -> dict[str, object]:
-        journals = sum(1 for _ in self._shelf.journals(lambda _: True))
-        return {
-            "publish": self._settings.publish,
-            "subscribe": ",".join(self._settings.subscribe) or None,
-            "broadcast": self._settings.broadcast,
-            "repositories": len(self._shelf),
-            "journals": journals,
-        }
+        self._log.info(
+            "relay serves", extra=fields(**opening.description(self._settings, self._shelf))
+        )
 
     def _socket(self, kind: int, max_message: int) -> "zmq.Socket[bytes]":
         socket = self._context.socket(kind)
