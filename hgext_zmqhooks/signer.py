@@ -1,5 +1,6 @@
 """The publisher's key inside an hg process: loaded, checked, and what it says about its time."""
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from .wire import certificates, envelope, topics
 from .wire.certificates import Certificate
 from .wire.errors import Refused
 from .wire.keyfiles import SecretKey
+
+PATIENCE = 0.2
+"""Seconds for a key file that is being written to become whole."""
+RECENT = 2.0
+"""Seconds for which a file counts as one that is being written."""
+PAUSE = 0.01
 
 day = renew.day
 """For who shows what the certificate says."""
@@ -82,11 +89,28 @@ def _issue(key: str) -> str:
 
 
 def read_key(settings: Settings) -> SecretKey:
-    """The key file of the settings, its mode checked. Raises SettingError."""
-    try:
-        return files.load_secret(settings.key, key_group=settings.key_group)
-    except KeyFileError as error:
-        raise SettingError("key", None, str(error), error.hint) from error
+    """The key file of the settings, its mode checked. Raises SettingError.
+
+    It is read for each transaction, so that a process that lives long takes up a new key. One
+    that is being replaced may be missing or there by half, where it is copied over: that is no
+    reason to refuse a push.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return files.load_secret(settings.key, key_group=settings.key_group)
+        except KeyFileError as error:
+            if time.monotonic() >= end or not _was_just_written(settings.key):
+                raise SettingError("key", None, str(error), error.hint) from error
+        time.sleep(PAUSE)
+
+
+def _was_just_written(path: str) -> bool:
+    """Whether the file, or the folder where one is missing, was changed a moment ago."""
+    for one in (Path(path), Path(path).parent):
+        with contextlib.suppress(OSError):
+            return abs(now() - one.stat().st_mtime) < RECENT
+    return False
 
 
 def curve(settings: Settings, secret: SecretKey) -> Curve | None:

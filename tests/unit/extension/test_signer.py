@@ -1,5 +1,6 @@
 """The key in an hg process: which ones are refused, and when the certificate's time is a topic."""
 
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,46 @@ def test_a_key_without_certificate_or_with_anothers(tmp_path: Path) -> None:
     path.write_bytes(replace(key, certificate=b"a.b.c").encode())
     with pytest.raises(SettingError, match="bad-certificate"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("before", [None, b"", b'{"version": 1, "na'])
+def test_a_key_that_is_being_replaced_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None
+) -> None:
+    # Given a new key that is there by half, or not yet
+    monkeypatch.setattr(signer, "PATIENCE", 60.0)
+    monkeypatch.setattr(signer, "RECENT", 60.0)
+    key = make_keys(tmp_path)
+    path = tmp_path / "publisher.key"
+    whole = path.read_bytes()
+    path.unlink()
+    if before is not None:
+        path.touch(0o600)
+        path.write_bytes(before)
+    # When a transaction begins, and the key becomes whole meanwhile
+    pauses = iter([lambda: None, lambda: write(path, whole)])
+    monkeypatch.setattr(signer.time, "sleep", lambda _: next(pauses)())
+    # Then it signs with it
+    assert load(tmp_path).certificate == key.certificate
+
+
+def write(path: Path, data: bytes) -> None:
+    path.touch(0o600)
+    path.write_bytes(data)
+
+
+def test_a_key_that_is_bad_for_long_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_keys(tmp_path)
+    path = tmp_path / "publisher.key"
+    path.write_bytes(b"{}")
+    os.utime(path, (0, 0))
+    monkeypatch.setattr(signer.time, "sleep", lambda _: pytest.fail("waited"))
+    with pytest.raises(SettingError, match="not a key file"):
+        load(tmp_path)
+    with pytest.raises(SettingError, match="does not exist"):
+        signer.read_key(settings.parse({"key": "/nowhere/at/all.key"}))
 
 
 def test_warns_in_the_last_third_and_after(tmp_path: Path) -> None:
