@@ -223,7 +223,7 @@ class Site:
 
     def configure_relay(self, **more: Any) -> Path:
         """Write relay.yml, for a zmq-relay of its own."""
-        section = self.relay_section(subscribe=[self.endpoint("subscribe")], **more)
+        section = self.relay_section(**{"subscribe": [self.endpoint("subscribe")]} | more)
         own = {"key": "keys/relay.key", "trust": ["keys/root.pub"], "state": "relay.db"}
         return self.write("relay.yml", own | section)
 
