@@ -34,6 +34,7 @@ from fault import soak_ledger
 from fault.soak_stage import SUBSCRIBERS, Process, Stage
 from mercurial import __version__ as mercurial_version
 from support import tables
+from support.daemons import Daemon
 from support.site import Site
 
 from hgext_zmqhooks.journal.follow import Follower
@@ -47,6 +48,8 @@ MEASURE_SECONDS = 1.0
 TELL_SECONDS = 60.0
 LEVEL_SECONDS = 600.0
 STOP_SECONDS = 60.0
+LINES = 100
+"""Of what a process said that did not end."""
 SHORT_STOP = (0.05, 3.0)
 LONG_STOP = (16.0, 22.0)
 """A session ends after 15 s of silence."""
@@ -250,8 +253,22 @@ class Soak:
             try:
                 client.process.wait(180)
             except subprocess.TimeoutExpired:
-                late.append(f"client {name} did not end")
+                late.append(f"client {name} did not end; {self._where(client, children=True)}")
+                late += [
+                    f"meanwhile {self._where(service.daemon)}"
+                    for service in self.stage.services
+                    if service.kind == "hg" and service.running
+                ]
         return late
+
+    def _where(self, daemon: Daemon, *, children: bool = False) -> str:
+        """End a process by SIGABRT, on which it writes where each of its threads stands."""
+        for pid in daemon.children() if children else [daemon.pid]:
+            os.kill(pid, signal.SIGABRT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            daemon.process.wait(STOP_SECONDS)
+        said = "\n".join(daemon.said().splitlines()[-LINES:])
+        return f"{' '.join(daemon.command)} said last:\n{said}"
 
     def _recover(self) -> list[str]:
         found = []
@@ -285,8 +302,7 @@ class Soak:
             try:
                 status = daemon.process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                said = "\n".join(daemon.said().splitlines()[-20:])
-                found.append(f"{daemon.command} did not end in {STOP_SECONDS:g} s:\n{said}")
+                found.append(f"did not end in {STOP_SECONDS:g} s; {self._where(daemon)}")
                 continue
             if service.kind != "hg" and status:
                 found.append(f"{daemon.command} ended with {status} when told to stop")

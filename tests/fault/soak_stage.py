@@ -158,8 +158,11 @@ class Stage:
     # Daemons
 
     def _start(self, name: str, *command: str) -> Daemon:
-        """As `Site.start`, but the site does not end it: its pid may be another's by then."""
-        daemon = self.site.start(name, *command)
+        """As `Site.start`, but the site does not end it: its pid may be another's by then.
+
+        On SIGABRT it says where it stands.
+        """
+        daemon = self.site.start(name, "env", "PYTHONFAULTHANDLER=1", *command)
         self.site.daemons.remove(daemon)
         return daemon
 
