@@ -1,9 +1,11 @@
 """The bench in short: what holds on a noisy machine, too. The numbers come from `make bench`."""
 
+import pytest
 from bench import push_cost
 from support.site import Site
 
 
+@pytest.mark.long
 def test_pushes_succeed_and_events_arrive_whatever_the_relay_does() -> None:
     with Site.made() as site:
         # Every push of every variant succeeds, and every event arrives, the stopped relay's too

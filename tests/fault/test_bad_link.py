@@ -14,6 +14,8 @@ from support.daemons import Daemon
 from support.site import Repository, Site, rule
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.long
+
 BRANCHES = "default,stable,feature"
 HOUR = 360
 """Transactions of an hour with a push every ten seconds."""
@@ -97,7 +99,6 @@ def test_a_slow_link(place: Place) -> None:
     assert place.proxy.count["delayed"] > 20
 
 
-@pytest.mark.long
 def test_bytes_vanish(place: Place) -> None:
     # What CURVE finds damaged it does not deliver; the session ends at the latest by silence
     place.proxy.loss = 0.3
@@ -108,7 +109,6 @@ def test_bytes_vanish(place: Place) -> None:
     assert place.proxy.count["lost"]
 
 
-@pytest.mark.long
 def test_the_link_is_cut_again_and_again(place: Place) -> None:
     for _ in range(5):
         wait_for(lambda: place.proxy.count["cut"] or place.site.runs(), "a session")
@@ -121,7 +121,6 @@ def test_the_link_is_cut_again_and_again(place: Place) -> None:
     assert place.subscriber.lines("no session with the relay")
 
 
-@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_an_hour_of_pushes_is_made_up_for_without_a_restart(place: Place) -> None:
     # Given a subscriber that has no link while a push comes every ten seconds for an hour
@@ -135,7 +134,6 @@ def test_an_hour_of_pushes_is_made_up_for_without_a_restart(place: Place) -> Non
     assert len(place.site.runs()) == HOUR + 3
 
 
-@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("direction", [UP, DOWN])
 def test_one_direction_stands_still(place: Place, direction: str) -> None:
@@ -148,7 +146,6 @@ def test_one_direction_stands_still(place: Place, direction: str) -> None:
     assert place.proxy.count["stalled"]
 
 
-@pytest.mark.long
 def test_connections_come_in_another_order(place: Place) -> None:
     # When two connections are held until a later one has been served
     place.proxy.hold(2)
@@ -159,7 +156,6 @@ def test_connections_come_in_another_order(place: Place) -> None:
     assert place.proxy.count["held"] == 2
 
 
-@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_everything_at_once(place: Place) -> None:
     trouble: list[Callable[[], object]] = [

@@ -20,6 +20,8 @@ from support.daemons import Daemon
 from support.site import Repository, Site, rule
 from support.waiting import PATIENCE, wait_for
 
+pytestmark = pytest.mark.long
+
 BRANCHES = "default,stable"
 DAY = 86_400
 GARBAGE = 10_000
@@ -81,7 +83,6 @@ def with_limits(*words: str) -> tuple[str, ...]:
 
 
 class TestDiskFull:
-    @pytest.mark.long
     @pytest.mark.parametrize("way", ["commit", "push"])
     def test_in_the_journal(self, site: Site, app: Repository, way: str) -> None:
         # Given a journal that is the largest file of its repository, on a disk without room
@@ -200,7 +201,6 @@ class TestClock:
         complete(site, app)
         assert daemon.process.poll() is None
 
-    @pytest.mark.long
     def test_of_hg_jumps(self, site: Site, app: Repository) -> None:
         # Given commits whose clock goes forth and back by a day
         site.configure()
@@ -220,7 +220,6 @@ def set_clock(site: Site, seconds: int) -> Path:
     return new.replace(file)
 
 
-@pytest.mark.long
 class TestDescriptors:
     @pytest.mark.parametrize("spare", [0, 3, 12])
     def test_of_the_subscriber_run_out(self, site: Site, app: Repository, spare: int) -> None:
@@ -326,7 +325,6 @@ def connected(site: Site, name: str) -> Iterator[socket.socket]:
         yield made
 
 
-@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_ten_thousand_garbage_connections_while_pushes_go_on(site: Site) -> None:
     # Given a relay and subscribers, and strangers that connect and say nonsense

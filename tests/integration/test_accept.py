@@ -97,6 +97,7 @@ def test_what_is_not_held_cannot_be_accepted(here: Site) -> None:
     assert decisions(here) == []
 
 
+@pytest.mark.long
 def test_a_second_journal_of_a_repository_is_held_until_a_person_admits_it(here: Site) -> None:
     # Given a repository that was read, and another one on the same host that claims its name
     here.repo("app").commit(draft())

@@ -80,6 +80,7 @@ def test_names_arrive_whatever_the_encoding_of_the_pusher(site: Site) -> None:
     assert changeset["description"].startswith("Ändere 0 für alle: 変更")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_20000_changesets_on_three_branches(site: Site) -> None:
     # Given a push of 20,000 changesets, and the memory that it needs without the extension

@@ -107,6 +107,7 @@ def test_a_deleted_journal_waits_for_a_person(site: Site, app: Repository) -> No
     assert wait_level(site, "team/app") == {"default": "equal"}
 
 
+@pytest.mark.long
 def test_a_deleted_repository_leaves_its_history(site: Site, app: Repository) -> None:
     shutil.rmtree(app.path)
 
@@ -116,6 +117,7 @@ def test_a_deleted_repository_leaves_its_history(site: Site, app: Repository) ->
     assert rows(site, "journal")[0]["stopped"] is None
 
 
+@pytest.mark.long
 def test_a_second_repository_of_the_same_name_behind_another_relay_is_held(site: Site) -> None:
     # Given two hosts, each with a relay, of which both have a repository team/app
     hosts = {name: site.root / name for name in ("one", "two")}

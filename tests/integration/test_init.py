@@ -30,6 +30,7 @@ def old(host: Host) -> Path:
     return served
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_twenty_thousand_changesets(host: Host, old: Path) -> None:
     """Every node is told once, in order; memory grows by less than 50 MB; later pushes fit."""

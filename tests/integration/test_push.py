@@ -158,6 +158,7 @@ def test_three_hundred_changesets(host: Host) -> None:
     host.verify(served)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_twenty_thousand_changesets(host: Host) -> None:
     """Every node is told once, no event is beyond its limit, memory grows by less than 50 MB."""
