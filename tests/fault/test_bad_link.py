@@ -8,53 +8,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from fault import soak_ledger
+from fault.far import BRANCHES, Far, configure
 from fault.proxy import DOWN, UP, Proxy
 from support.daemons import Daemon
-from support.site import Repository, Site, rule
+from support.site import Site
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.long
 
-BRANCHES = "default,stable,feature"
 HOUR = 360
 """Transactions of an hour with a push every ten seconds."""
-LARGE = 400
-"""Changesets of a transaction whose event takes many pieces on the way."""
 
 
 @dataclass
-class Place:
-    site: Site
-    app: Repository
+class Place(Far):
     proxy: Proxy
     subscriber: Daemon
-
-    def commit(self) -> None:
-        """Small transactions and a large one."""
-        self.app.build(6, BRANCHES, "--single")
-        self.app.build(LARGE, "default")
-        self.app.build(6, BRANCHES, "--single")
-
-    def complete(self) -> None:
-        """Every changeset came, once, in the order of its branch."""
-        lanes: dict[tuple[str, str], list[str]] = {}
-        for branch in BRANCHES.split(","):
-            lanes[self.app.name, branch] = self.app.branch_nodes(branch)
-        count = sum(map(len, lanes.values()))
-
-        def seen() -> dict[tuple[str, str], list[str]]:
-            found: dict[tuple[str, str], list[str]] = {}
-            for run in self.site.runs():
-                found.setdefault((run.repo, run.branch), []).extend(run.nodes)
-            return found
-
-        wait_for(lambda: sum(map(len, seen().values())) >= count, "all changesets", 90)
-        verdict = soak_ledger.Verdict()
-        verdict.compare("runs", lanes, seen())
-        assert not verdict.problems
-        (row,) = [row for row in self.site.status() if row["kind"] == "journal"]
-        assert (row["behind"], row["stopped"]) == (0, None)
 
 
 def free_port() -> int:
@@ -66,25 +35,11 @@ def free_port() -> int:
 def place() -> Iterator[Place]:
     with Site.made() as site:
         port = free_port()
-        site.configure_relay()
-        path = site.folder / "relay.yml"
-        local = site.endpoint("subscribe")
-        path.write_text(path.read_text().replace(local, f"tcp://127.0.0.1:{port}"))
-        app = site.repository("team/app")
-        app.build(3, BRANCHES)
-        site.relay()
         with Proxy(("127.0.0.1", port)) as proxy:
-            address = f"tcp://127.0.0.1:{proxy.port}"
-            document = {
-                "name": "ci",
-                "key": "keys/subscriber.key",
-                "trust": ["keys/root.pub"],
-                "relays": [{"address": address, "certificate": "keys/relay.cert"}],
-                "store": "sqlite:ci.db",
-                "start": "earliest",
-                "rules": [rule("build")],
-            }
-            site.write("ci.yml", document)
+            configure(site, f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{proxy.port}")
+            app = site.repository("team/app")
+            app.build(3, BRANCHES)
+            site.relay()
             subscriber = site.subscriber()
             site.wait_runs(3)
             yield Place(site, app, proxy, subscriber)
