@@ -24,10 +24,11 @@ from hgext_zmqhooks.relay.settings import RelaySettings
 from hgext_zmqhooks.service import sockets
 from hgext_zmqhooks.service.endpoints import Endpoint
 from hgext_zmqhooks.service.life import Stop
-from hgext_zmqhooks.wire import certificates, envelope, keyfiles
+from hgext_zmqhooks.wire import certificates, envelope, keyfiles, revocations
 from hgext_zmqhooks.wire.envelope import Message
 from hgext_zmqhooks.wire.keyfiles import SecretKey
 from hgext_zmqhooks.wire.keyring import Keyring
+from hgext_zmqhooks.wire.revocations import Revoked
 from hgext_zmqhooks.wire.session import Follow, Hello, Role, Session, Welcome
 from hgext_zmqhooks.wire.values import Draft, Transaction
 
@@ -63,6 +64,12 @@ class Keys:
             jti=f"jti-{name}",
         )
         return SecretKey(key.name, key.seed, key.curve_secret, token)
+
+    def revoke(self, name: str) -> None:
+        """The root revokes the certificate that was made here for this name; at once in force."""
+        now = int(time.time())
+        revoked = [Revoked(now, jti=f"jti-{name}")]
+        self.keyring.replace([self.root.public], [revocations.issue(self.root, 1, revoked, now)])
 
 
 class Signer:

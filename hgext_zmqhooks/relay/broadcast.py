@@ -38,7 +38,7 @@ class Broadcast:
         counters: Counters,
         throttle: Throttle,
     ) -> None:
-        self._socket = socket
+        self.socket = socket
         self._keyring = keyring
         self._shelf = shelf
         self._counters = counters
@@ -106,7 +106,7 @@ class Broadcast:
             )
             return
         if message is not None:
-            self._socket.send_multipart(message.frames(), zmq.DONTWAIT)
+            self.socket.send_multipart(message.frames(), zmq.DONTWAIT)
             self._counters.add("broadcast")
 
     def _checked(self, stored: Stored, now: float) -> Message | None:

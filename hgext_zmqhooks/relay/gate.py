@@ -23,7 +23,8 @@ from ..service.life import ROOT, Throttle, fields
 from ..service.metrics import Counters
 from ..service.zap import BROADCAST, Answer, Zap
 from ..wire.errors import Refused
-from .readers import Readers
+from ..wire.keyring import Keyring
+from .readers import Readers, load_readers
 from .settings import RelaySettings
 
 REMEMBERED = 4096
@@ -68,7 +69,7 @@ class Gate:
     def __init__(
         self,
         settings: RelaySettings,
-        readers: Readers,
+        keyring: Keyring,
         counters: Counters,
         throttle: Throttle,
         *,
@@ -77,14 +78,18 @@ class Gate:
     ) -> None:
         self._settings = settings
         self._buckets = Buckets(settings.limits.handshakes, clock)
-        self._readers = readers
+        self._keyring = keyring
+        self._readers = Readers((), keyring)
+        self._reading: frozenset[str] = frozenset()
         self._counters = counters
         self._throttle = throttle
         self._now = now
 
     def open(self, context: "zmq.Context[zmq.Socket[bytes]]") -> Zap | None:
-        """Start the handler, if there is an endpoint that needs one."""
+        """Start the handler, if there is an endpoint that needs one. Raises ConfigError."""
         given = self._settings
+        self._readers = load_readers(given.broadcast_readers, self._keyring)
+        self._reading = self._readers.valid(self._now())
         if not given.subscribe and all(one.transport == "ipc" for one in given.endpoints()):
             return None
         if given.is_open:
@@ -114,6 +119,21 @@ class Gate:
             )
             return Answer.NEVER if refused.kind == "revoked" else Answer.LATER
         return Answer.ADMIT
+
+    def readers_ended(self) -> bool:
+        """Whether somebody who might read the broadcast at the last call may no longer."""
+        before, self._reading = self._reading, self._readers.valid(self._now())
+        return not before <= self._reading
+
+    def cut_off(self, address: str, received: int) -> None:
+        """A connection was cut off, after so many bytes of a message whose end did not come."""
+        self._counters.add("refused", "unfinished")
+        self._throttle.warning(
+            "connection-unfinished",
+            "connection cut off",
+            address=address,
+            reason=f"{received} bytes of an unfinished message; more than `limits.unfinished`",
+        )
 
     def _check_address(self, peer: Address) -> None:
         allow = self._settings.allow

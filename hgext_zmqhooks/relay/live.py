@@ -13,7 +13,7 @@ from memory, to whoever may publish: it never makes us scan, read a journal or w
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import zmq
@@ -49,7 +49,8 @@ class Live:
     """The receiving end; `socket` is bound by who makes it. `answer`: what a question gets.
 
     `frames`: the most that a message may have. `curve`: the endpoint is one where a question needs
-    a certificate, and a copy comes from no other peer than its signer.
+    a certificate, and a copy comes from no other peer than its signer. `heard`: is told of each
+    message.
     """
 
     socket: "zmq.Socket[bytes]"
@@ -59,6 +60,7 @@ class Live:
     answer: Callable[[Question, Certificate | None], bytes]
     curve: bool
     frames: int
+    heard: Callable[[Sequence[zmq.Frame]], None]
 
     def subscribe(self) -> None:
         """Let every publisher send; a socket that is not polled would never say so again."""
@@ -72,6 +74,7 @@ class Live:
                 frames = self.socket.recv_multipart(zmq.DONTWAIT, copy=False)
             except zmq.Again:
                 break
+            self.heard(frames)
             if event := self._checked(frames, now):
                 events.append(event)
         return events

@@ -18,6 +18,7 @@ from itertools import count
 import zmq
 
 from ..service import ipc, sockets
+from ..service.connections import LOOK_SECONDS, Connections
 from ..service.endpoints import Endpoint
 from ..service.errors import ServiceError
 from ..service.ipc import IpcLock
@@ -35,7 +36,6 @@ from .gate import Gate
 from .intray import Intray
 from .live import Live
 from .peers import Address, Origin, Sent
-from .readers import Readers, load_readers
 from .renewal import RETRY_SECONDS as BIND_SECONDS
 from .renewal import Renewal
 from .sessions import Sessions
@@ -104,8 +104,10 @@ class Relay:
         self._sockets: list[zmq.Socket[bytes]] = []
         self._routers: list[zmq.Socket[bytes]] = []
         self._tray = Intray()
+        self._gate = Gate(settings, keyring, self.counters, self._throttle)
+        most = settings.limits.unfinished
+        self._connections = Connections(self._context, most, self._gate.cut_off)
         self._zap: Zap | None = None
-        self._readers = Readers((), keyring)
         self._state: State | None = None
 
     # Beginning and end
@@ -124,9 +126,7 @@ class Relay:
         self._state = State(self._settings.state)
         found = self._scanner.step(budget=float("inf"))
         self._shelf.update(found or [], time.monotonic())
-        self._readers = load_readers(self._settings.broadcast_readers, self._keyring)
-        gate = Gate(self._settings, self._readers, self.counters, self._throttle)
-        self._zap = gate.open(self._context)
+        self._zap = self._gate.open(self._context)
         self._routers = [self._inproc_router(), *self._subscribe_router()]
         publish, limits = self._publish(), self._settings.limits
         self._broadcast = self._broadcaster()
@@ -145,17 +145,27 @@ class Relay:
         answers = Answers(self._shelf, self._state, self._sessions)
         curve = self._settings.publish.transport == "tcp"
         self._live = Live(
-            publish, self._keyring, self.counters, self._throttle, answers, curve, limits.frames
+            publish,
+            self._keyring,
+            self.counters,
+            self._throttle,
+            answers,
+            curve,
+            limits.frames,
+            self._connections.heard,
         )
         self._live.subscribe()
         self._log.info(
             "relay serves", extra=fields(**opening.description(self._settings, self._shelf))
         )
 
-    def _socket(self, kind: int, max_message: int) -> "zmq.Socket[bytes]":
+    def _socket(self, kind: int, max_message: int, *endpoints: Endpoint) -> "zmq.Socket[bytes]":
+        """`endpoints`: where it is going to be bound, as far as others may connect."""
         socket = self._context.socket(kind)
         self._sockets.append(socket)
         sockets.limit(socket, max_message)
+        if any(one.transport == "tcp" for one in endpoints):
+            self._connections.watch(socket)
         return socket
 
     def _bind(self, socket: "zmq.Socket[bytes]", endpoint: Endpoint) -> None:
@@ -165,15 +175,16 @@ class Relay:
             sockets.bind_tcp(socket, endpoint)
 
     def _publish(self) -> "zmq.Socket[bytes]":
-        socket = self._socket(zmq.XSUB, self._settings.limits.message)
+        given = self._settings
+        socket = self._socket(zmq.XSUB, given.limits.message, given.publish)
         socket.setsockopt(zmq.SNDHWM, PUBLISH_HWM)
         if self._settings.publish.transport == "tcp":
             sockets.curve_server(socket, self._secret, PUBLISH)
         self._renewal.serve(socket, self._settings.publish)
         return socket
 
-    def _router(self) -> "zmq.Socket[bytes]":
-        socket = self._socket(zmq.ROUTER, self._settings.limits.message)
+    def _router(self, *endpoints: Endpoint) -> "zmq.Socket[bytes]":
+        socket = self._socket(zmq.ROUTER, self._settings.limits.message, *endpoints)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.RCVHWM, ROUTER_HWM)
         return socket
@@ -186,7 +197,7 @@ class Relay:
     def _subscribe_router(self) -> "Iterator[zmq.Socket[bytes]]":
         if not self._settings.subscribe:
             return
-        socket = self._router()
+        socket = self._router(*self._settings.subscribe)
         sockets.curve_server(socket, self._secret, SUBSCRIBE)
         for endpoint in self._settings.subscribe:
             self._renewal.serve(socket, endpoint, announce=True)
@@ -195,8 +206,8 @@ class Relay:
     def _broadcaster(self) -> Broadcast | None:
         if self._settings.broadcast is None:
             return None
-        socket = self._socket(zmq.PUB, BROADCAST_MAX)
-        if self._readers:
+        socket = self._socket(zmq.PUB, BROADCAST_MAX, self._settings.broadcast)
+        if self._settings.broadcast_readers:
             sockets.curve_server(socket, self._secret, BROADCAST)
         elif self._settings.broadcast.transport == "tcp":
             sockets.plain_server(socket, BROADCAST)
@@ -210,6 +221,7 @@ class Relay:
 
         A new relay may bind as soon as the locks are free, so nothing of ours is bound then.
         """
+        self._connections.close()
         for socket in self._sockets:
             socket.close(linger=GOODBYE_MS)
         self._sockets.clear()
@@ -240,13 +252,14 @@ class Relay:
         poller = zmq.Poller()
         poller.register(stop.fileno(), zmq.POLLIN)
         poller.register(self._renewal.bell.fileno(), zmq.POLLIN)
-        for socket in (self._live.socket, *self._routers):
+        for socket in (self._live.socket, *self._routers, *self._connections.monitors):
             poller.register(socket, zmq.POLLIN)
         due = dict.fromkeys(("heads", "beat", "flush"), 0.0)
         while not stop.is_set():
             ready = dict(poller.poll(math.ceil(self._timeout(due) * 1000)))
             now, tick = time.time(), time.monotonic()
             self._renew()
+            self._connections.look(tick)
             if self._live.socket in ready:
                 self._take_live(now, tick)
             for number, router in enumerate(self._routers):
@@ -290,6 +303,8 @@ class Relay:
         if self._sessions.blocked:
             return RETRY_SECONDS
         wake = self._scanner.due
+        if self._connections:
+            wake = min(wake, time.monotonic() + LOOK_SECONDS)
         if self._renewal.waits:
             wake = time.monotonic() + BIND_SECONDS
         if self._watched() or self._throttle.holds:
@@ -306,6 +321,8 @@ class Relay:
         if tick >= due["beat"]:
             due["beat"] = tick + BEAT_SECONDS / 5
             self._sessions.beat(now, tick)
+            if self._broadcast is not None and self._gate.readers_ended():
+                self._connections.cut(self._broadcast.socket)
             self._throttle.tick()
         if tick >= due["flush"]:
             due["flush"] = tick + FLUSH_SECONDS
@@ -346,6 +363,7 @@ class Relay:
             except zmq.Again:
                 return
             address = Address(number, route.bytes)
+            self._connections.heard(frames)
             known = self._sessions.knows(address)
             if not self._tray.put(address, frames, known=known):
                 self._tray.drop(address)

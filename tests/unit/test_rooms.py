@@ -89,6 +89,7 @@ FOREIGN: dict[str, set[str]] = {
     "nacl": {f"{HG}.wire"},
     # The composition root makes the one context that intake and relay share.
     "zmq": {
+        f"{HG}.service.connections",
         f"{HG}.service.ipc",
         f"{HG}.service.sockets",
         f"{HG}.service.zap",

@@ -6,19 +6,17 @@ from pathlib import Path
 
 import pytest
 import relaykit
+import zmq
 
 from hgext_zmqhooks.relay import gate as module
 from hgext_zmqhooks.relay.gate import Buckets, Gate
 from hgext_zmqhooks.relay.limits import Limits
-from hgext_zmqhooks.relay.readers import Readers
 from hgext_zmqhooks.relay.settings import RelaySettings
 from hgext_zmqhooks.service.addresses import Network, parse_address
 from hgext_zmqhooks.service.endpoints import Endpoint
 from hgext_zmqhooks.service.life import Throttle
 from hgext_zmqhooks.service.metrics import Counters
 from hgext_zmqhooks.service.zap import BROADCAST, PUBLISH, SUBSCRIBE, Answer
-from hgext_zmqhooks.wire import certificates
-from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.keyring import Keyring
 
 KEY = "k" * 40
@@ -34,9 +32,9 @@ class Clock:
 
 
 class Bench:
-    def __init__(self, allow=(), rate=50, readers=None, now=None, insecure=False):
+    def __init__(self, allow=(), rate=50, readers=(), keyring=None, insecure=False):
         self.counters = Counters()
-        self.clock = Clock()
+        self.clock, self.now = Clock(), Clock(time.time())
         throttle = Throttle(logging.getLogger("zmqhooks.relay"))
         settings = RelaySettings(
             key=Path(),
@@ -46,15 +44,16 @@ class Bench:
             state=Path(),
             broadcast=Endpoint.parse("tcp://[::]:5702"),
             allow=tuple(map(Network.parse, allow)),
+            broadcast_readers=tuple(readers),
             insecure=insecure,
             limits=Limits(handshakes=rate),
         )
         self.gate = Gate(
             settings,
-            readers or Readers((), Keyring([])),
+            keyring or Keyring([]),
             self.counters,
             throttle,
-            now=Clock(time.time() if now is None else now),
+            now=self.now,
             clock=self.clock,
         )
 
@@ -129,18 +128,25 @@ class TestBroadcast:
     def keys(self):
         return relaykit.Keys()
 
-    def readers(self, keys, *made):
-        return Readers([certificates.decode(one.certificate) for one in made], keys.keyring)
+    @pytest.fixture
+    def bench(self, keys, tmp_path):
+        """With one reader, whose key is keys.subscriber; its handler runs, and nobody asks it."""
+        path = tmp_path / "reader.cert"
+        path.write_bytes(keys.subscriber.certificate)
+        bench = Bench(readers=[path], keyring=keys.keyring)
+        with zmq.Context() as context:
+            zap = bench.gate.open(context)
+            yield bench
+            zap.close()
 
-    def test_a_reader_is_admitted_and_nobody_else(self, keys):
-        bench = Bench(readers=self.readers(keys, keys.subscriber))
+    def asks(self, bench, key):
+        return bench.asks("192.0.2.1", domain=BROADCAST, key=key.curve_public)
+
+    def test_a_reader_is_admitted_and_nobody_else(self, bench, keys):
         other = keys.make("other", read=(relaykit.EVERYTHING,))
 
-        def asks(key):
-            return bench.asks("192.0.2.1", domain=BROADCAST, key=key)
-
-        assert asks(keys.subscriber.curve_public) is Answer.ADMIT
-        assert asks(other.curve_public) is Answer.LATER
+        assert self.asks(bench, keys.subscriber) is Answer.ADMIT
+        assert self.asks(bench, other) is Answer.LATER
         assert bench.counters.get("refused", "not-a-reader") == 1
         assert bench.asks("192.0.2.1", key=other.curve_public) is Answer.ADMIT, "for a session"
 
@@ -152,20 +158,15 @@ class TestBroadcast:
     def test_without_readers_and_without_insecure_nobody_is(self):
         assert Bench().asks("192.0.2.1", domain=BROADCAST, key="") is Answer.LATER
 
-    def test_one_that_is_expired_may_come_again(self, keys):
-        bench = Bench(readers=self.readers(keys, keys.subscriber), now=time.time() + 7200)
-        answer = bench.asks("192.0.2.1", domain=BROADCAST, key=keys.subscriber.curve_public)
-        assert answer is Answer.LATER
+    def test_one_that_is_expired_may_come_again_and_its_end_is_noticed_once(self, bench, keys):
+        assert not bench.gate.readers_ended()
+        bench.now.now += 7200
+        assert self.asks(bench, keys.subscriber) is Answer.LATER
         assert bench.counters.get("refused", "expired") == 1
+        assert [bench.gate.readers_ended() for _ in range(2)] == [True, False]
 
-    def test_one_that_is_revoked_need_not(self, keys, monkeypatch):
-        def revoked(*_):
-            raise Refused("revoked", "by its root")
-
-        readers = self.readers(keys, keys.subscriber)
-        monkeypatch.setattr(keys.keyring, "peer", revoked)
-        bench = Bench(readers=readers)
-        answer = bench.asks("192.0.2.1", domain=BROADCAST, key=keys.subscriber.curve_public)
-        assert answer is Answer.NEVER
+    def test_one_that_is_revoked_need_not(self, bench, keys):
+        keys.revoke("ci")
+        assert self.asks(bench, keys.subscriber) is Answer.NEVER
         assert bench.counters.get("refused", "revoked") == 1
-        assert readers.valid(time.time()) == frozenset()
+        assert bench.gate.readers_ended()
