@@ -59,16 +59,16 @@ class Served:
 
 
 class Liar:
-    """Runs in a thread between `with` and its end."""
+    """Runs in a thread between `with` and its end, at a free port if none is given."""
 
-    def __init__(self, secret: SecretKey) -> None:
+    def __init__(self, secret: SecretKey, address: str = "tcp://127.0.0.1:*") -> None:
         self._secret = secret
         self._journals: dict[str, Served] = {}
         self._lock = threading.RLock()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._stop = Stop()
         self._peers: dict[bytes, tuple[Session, dict[str, int | None]]] = {}
-        self.address = ""
+        self.address = address
         self._news = self._context.socket(zmq.PAIR)
         self._news.bind("inproc://news")
 
@@ -78,7 +78,7 @@ class Liar:
         self._router = self._context.socket(zmq.ROUTER)
         sockets.limit(self._router, MAX_MESSAGE)
         sockets.curve_server(self._router, self._secret, SUBSCRIBE)
-        self._router.bind("tcp://127.0.0.1:*")
+        self._router.bind(self.address)
         self.address = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
