@@ -1,5 +1,6 @@
 """The guides for bad nights, followed on a machine where the thing has gone wrong."""
 
+import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -75,16 +76,45 @@ def restart(machine: Machine) -> None:
     machine.start(f"{SUBSCRIBER}{config(machine)}")
 
 
-def test_a_certificate_is_renewed(machine: Machine) -> None:
-    old = (config(machine).with_name("subscriber.key")).read_bytes()
+def test_keys_are_rotated_under_the_same_root_and_under_another_one(machine: Machine) -> None:
+    keys = [config(machine).with_name(f"{name}.key") for name in ("subscriber", "publisher")]
+    seen = [path.read_bytes() for path in keys]
+    rotate, root, rotate_again = commands(machine, "rotate-a-key.md")
 
-    said = [machine.run(text) for text in commands(machine, "renew-a-certificate.md")]
+    for done, texts in enumerate([[rotate], [root, rotate_again]], 2):
+        said = "".join(machine.run(text) for text in texts)
+        restart(machine)
+        assert push_again(machine) == ""
+
+        assert "PROBLEM" not in said
+        wait_for(lambda: len(machine.done(config(machine))) == done)  # noqa: B023
+        seen += [path.read_bytes() for path in keys]
+    assert len(set(seen)) == 6
+
+
+def test_a_key_is_revoked(machine: Machine) -> None:
+    prepare, revoke = commands(machine, "revoke-a-key.md")
+    page = (GUIDES / "revoke-a-key.md").read_text()
+    (setting,) = re.findall(r"^revocations: .*$", page, re.MULTILINE)
+    publisher = config(machine).with_name("publisher.key")
+    shown = json.loads(machine.run(f"zmq-keys show --json {publisher}"))
+
+    # When the list is made and named, then the key rotated and its old certificate revoked
+    machine.run(prepare)
+    own = setting.replace("/etc/zmqhooks", str(config(machine).parent))
+    config(machine).write_text(f"{config(machine).read_text()}{own}\n")
+    stolen = publisher.read_bytes()
+    machine.run(revoke.replace("SERIAL", shown["serial"]))
     restart(machine)
-    push_again(machine)
 
-    assert "PROBLEM" not in said[0]
-    assert config(machine).with_name("subscriber.key").read_bytes() != old
+    # Then pushes go on with the new key, and those with the old one do not
+    assert push_again(machine) == ""
     wait_for(lambda: len(machine.done(config(machine))) == 2)
+    publisher.write_bytes(stolen)
+    push_again(machine)
+    status = f"{SUBSCRIBER}{config(machine)} status || true"
+    wait_for(lambda: "revoked at sequence" in machine.run(status))
+    assert len(machine.done(config(machine))) == 2
 
 
 def test_a_lost_store_is_filled_from_the_journals_again(machine: Machine) -> None:
