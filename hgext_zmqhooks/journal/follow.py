@@ -23,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..wire import events
+from ..wire.errors import Refused
 from ..wire.messages import JournalInfo
 from .format import EVENTS, HEAD, JournalError, Torn
 from .heads import BadHead, Closed, Head, decode, emptied, extend
@@ -136,7 +137,8 @@ class Follower:
         """The position (last sequence to skip) from which on events are not older than `moment`.
 
         `moment` is in unix seconds. Events stand in the order of their times, unless the host's
-        clock was set back: then one of the places where the order is right is found.
+        clock was set back: then one of the places where the order is right is found. Raises as
+        `read` does, and Torn at an event that is none.
         """
         info = self._region(journal).info
         sequences = range(info.first, info.sequence + 1)
@@ -147,7 +149,10 @@ class Follower:
         found = self.read(journal, sequence - 1, max_records=1)
         if not found:
             return float("inf")
-        return datetime.fromisoformat(events.decode(found[0].event).time).timestamp()
+        try:
+            return datetime.fromisoformat(events.decode(found[0].event).time).timestamp()
+        except Refused as refused:
+            raise Torn(0, f"sequence {sequence}: {refused}") from None
 
     def _region(self, journal: str) -> Region:
         try:

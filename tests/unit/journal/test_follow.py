@@ -478,6 +478,13 @@ def test_since_finds_the_first_event_not_older(store, follower):
     assert follower.since(journal, begin + 49) == 25
 
 
+def test_a_position_by_time_meets_an_event_that_is_none(store, follower):
+    store.push(draft(time="2026-02-30T09:15:00.000000Z"))
+    follower.poll()
+    with pytest.raises(Torn, match="sequence 1: malformed-event"):
+        follower.since(store.head().journal, 1.0)
+
+
 def test_positions_remembered_are_bounded(store, follower):
     store.push(*[draft() for _ in range(200)])
     follower.poll()

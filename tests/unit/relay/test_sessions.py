@@ -29,6 +29,7 @@ from hgext_zmqhooks.wire.session import (
     Role,
     Session,
     SessionRefused,
+    Since,
     Welcome,
 )
 
@@ -299,6 +300,21 @@ def test_a_position_beyond_the_head_is_counted(bench):
     assert bench.counters.get("beyond-head") == 1
     bench.sessions.turn(0.0)
     assert bench.said() == []
+
+
+def test_a_position_by_time_in_a_journal_with_a_bad_event_stops_that_journal(place):
+    place.repo().commit(relaykit.draft(time="2026-02-30T09:15:00.000000Z"))
+    bench = Bench(place)
+    peer = bench.peer()
+    (welcome,) = peer.say(peer.hello)
+    peer.say(Follow((relaykit.EVERYTHING,), {welcome.journals[0].journal: Since(1.0)}))
+
+    bench.sessions.turn(0.0)
+
+    assert bench.counters.get("journal-stopped", "torn") == 1
+    assert bench.said() == []
+    assert len(bench.sessions) == 1
+    bench.state.close()
 
 
 def test_acks_never_reach_beyond_the_head_or_to_unknown_journals(bench):
