@@ -38,6 +38,10 @@ from .format import (
 from .glance import glance
 
 VERSION = 1
+MOST = 2**64 - 1
+"""The largest number: a device or an inode."""
+FARTHEST = 2**61
+"""The largest sequence or offset: sums of two are still what `pread` and the wire take."""
 
 
 class BadHead(JournalError):  # noqa: N818 - the state of a file
@@ -127,9 +131,11 @@ def _typed(kind: type[T], document: Any) -> T:
     for item in fields(kind):
         value = values[item.name]
         expected = tuple if item.name == "closed" else item.type
-        if type(value) is not expected or (type(value) is int and value < 0):
+        if type(value) is not expected or (type(value) is int and not 0 <= value <= MOST):
             raise BadHead(f"{item.name} is {value!r}")
     region = kind(**values)
+    if max(region.size, region.sequence, region.first) > FARTHEST:
+        raise BadHead("offsets or sequences beyond what a file can have")
     if region.start > region.size or region.sequence < region.first - 1:
         raise BadHead("offsets or sequences run backwards")
     return region

@@ -24,7 +24,7 @@ from dataclasses import asdict, replace
 from typing import Any, NamedTuple, TypeVar
 
 from .format import BRANCH, FRAME_LENGTH, LONGEST, ORIGIN, Record, Torn, frame
-from .heads import BadHead, Closed, Head, NewerHead, empty, extend, typed
+from .heads import FARTHEST, MOST, BadHead, Closed, Head, NewerHead, empty, extend, typed
 from .reading import Source, record_at, records
 
 VERSION = 1
@@ -158,15 +158,15 @@ def _decode(record: Record) -> Origin:
         if version > VERSION:
             raise NewerHead(f"the events file begins as version {version}, known is {VERSION}")
         head = typed(document["head"])
-        behind = _number(document["behind"])
+        behind = _number(document["behind"], FARTHEST)
         file, former = _place(document["file"]), _place(document["former"])
     except (BadHead, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Torn(0, f"not the beginning of a shortened file: {error}") from None
     return Origin(head, head.size - record.end - behind, file, former)
 
 
-def _number(value: Any) -> int:
-    if type(value) is not int or value < 0:
+def _number(value: Any, most: int = MOST) -> int:
+    if type(value) is not int or not 0 <= value <= most:
         raise ValueError(f"{value!r} is not a number")
     return value
 

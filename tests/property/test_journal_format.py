@@ -85,7 +85,7 @@ heads = st.builds(
     size=st.integers(9, 2**60),
     ended=st.booleans(),
     continuing=st.booleans(),
-    ino=st.integers(0, 2**64),
+    ino=st.integers(0, 2**64 - 1),
 )
 
 

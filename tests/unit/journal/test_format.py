@@ -113,6 +113,9 @@ def test_a_head_may_have_keys_that_nobody_knows_yet():
         {"closed": [{}]},
         {"start": 701},
         {"first": 11},
+        {"sequence": 2**63},
+        {"size": 2**63},
+        {"ino": 2**64},
     ],
     ids=str,
 )

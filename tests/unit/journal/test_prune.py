@@ -283,6 +283,7 @@ class TestDamage:
         "changes",
         [
             {"behind": -1},
+            {"behind": 2**64},
             {"behind": "x"},
             {"file": [1]},
             {"head": 3},
