@@ -1,6 +1,7 @@
 """Taking typed values out of JSON objects that came from outside, naming the key that was wrong."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,8 +15,8 @@ def parse(data: bytes | str) -> object:
     """The JSON value of these bytes, where every reader sees the same one; else ValueError.
 
     Python's own reader would take UTF-16, a byte order mark, halves of characters (surrogates),
-    NaN, and the last of two equal keys where another language takes the first: a signature would
-    then cover two different events.
+    NaN, 1e999 as infinity, and the last of two equal keys where another language takes the first:
+    a signature would then cover two different events.
 
     >>> parse(b'{"a":1}')
     {'a': 1}
@@ -45,7 +46,16 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:40]} is too large")
+    return value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite
+)
 
 
 class Reader:

@@ -250,6 +250,7 @@ LINK = {"sequence": 6, "sha256": "a" * 64}
 @example(BYTES.replace(b'"part":1', b'"part":2'))
 @example(BYTES.replace(b'"part":1', b'"part":true'))
 @example(BYTES.replace(b'"part":1', b'"part": 1'))
+@example(BYTES.replace(b"}}", b'},"more":1e999}'))
 @example(BYTES.replace(b"}}", b'},"more":{}}'))
 @example(BYTES.replace(b"2026-01-01", b"2026-02-30"))
 @example(BYTES.replace(b"2026-01-01", "\uff12\uff10\uff12\uff16-01-01".encode()))

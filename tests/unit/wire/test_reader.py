@@ -17,6 +17,7 @@ from hgext_zmqhooks.wire.reader import Reader, parse
         b'[{"b":{"a":1,"a":2}}]',
         b'{"a":NaN}',
         b'{"a":-Infinity}',
+        b'{"a":1e999}',
         b"\xef\xbb\xbf{}",
         "{}".encode("utf-16"),
         '{"a":"é"}'.encode("latin-1"),
