@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FUZZ_STAMP := $(VENV)/.installed-fuzz
 
-.PHONY: demo test test-long lint bench soak coverage clean help
+.PHONY: demo test test-long lint bench fuzz soak coverage clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -44,6 +45,13 @@ SECONDS ?= 60
 SEED ?= 1
 soak: $(STAMP)  ## kill and stop everything at random, SECONDS long, with SEED: by hand, prints a table
 	PYTHONPATH=tests $(BIN)/python -m fault.soak --seconds $(SECONDS) --seed $(SEED)
+
+$(FUZZ_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --group fuzz
+	touch $@
+
+fuzz: $(FUZZ_STAMP)  ## every parser under coverage-guided fuzzing, SECONDS long: by hand, prints a table
+	PYTHONPATH=tests $(BIN)/python -m fuzz.run --seconds $(SECONDS)
 
 coverage: $(STAMP)  ## branch coverage of everything, processes included: by hand
 	$(BIN)/python -m pytest -n 2 -m 'not long' --cov --cov-config=.ci/coverage.ini --cov-report=term:skip-covered
