@@ -25,8 +25,8 @@ FOREVER = 1e12
 
 
 @cache
-def folder() -> Path:
-    """A store folder of this process."""
+def folder(target: str) -> Path:
+    """A store folder of this process, for one target."""
     holder = tempfile.TemporaryDirectory(prefix="zh-fuzz-")
     atexit.register(holder.cleanup)
     return Path(holder.name)
@@ -64,7 +64,7 @@ def head(data: bytes) -> None:
 def truth() -> tuple[Head, dict[str, set[tuple[int, str]]]]:
     """A journal in the folder: its head, and of each branch sequence and digest of its events."""
     data = seeds.journal(BRANCHES)
-    folder().joinpath(EVENTS).write_bytes(data)
+    folder("index").joinpath(EVENTS).write_bytes(data)
     found: dict[str, set[tuple[int, str]]] = {}
     for record in form.scan(data):
         if record.kind == EVENT:
@@ -78,26 +78,26 @@ def truth() -> tuple[Head, dict[str, set[tuple[int, str]]]]:
 def whole_index() -> bytes:
     """The index of that journal."""
     committed, _ = truth()
-    Index(Directory(folder()), committed).update({}, committed)
-    return folder().joinpath(INDEX).read_bytes()
+    Index(Directory(folder("index")), committed).update({}, committed)
+    return folder("index").joinpath(INDEX).read_bytes()
 
 
 def index(data: bytes) -> None:
     """Whatever the index holds, an answer is an event of that branch that the journal has, or none; and an update mends it or leaves it."""  # noqa: E501
     committed, known = truth()
-    folder().joinpath(INDEX).write_bytes(data)
-    found = Index(Directory(folder()), committed)
+    folder("index").joinpath(INDEX).write_bytes(data)
+    found = Index(Directory(folder("index")), committed)
     branch = "abx"[len(data) % 3]
     last = found.last(branch)
     assert last is None or (last.sequence, last.sha256) in known.get(branch, ())
     found.update({}, committed)
-    Index(Directory(folder()), committed).places()
+    Index(Directory(folder("index")), committed).places()
 
 
 def store(data: bytes) -> None:
     """Whatever head and events file hold, a reader gives events in dense sequences, of which each was stored as it is given, or a journal error."""  # noqa: E501
     written, _, content = data.partition(b"\n")
-    here = folder()
+    here = folder("store")
     here.joinpath(HEAD).write_bytes(written)
     here.joinpath(EVENTS).write_bytes(content)
     follower = Follower(here, clock=lambda: FOREVER)
