@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,14 +63,16 @@ def read_outcome(target: str, said: str, found: tuple[bytes, ...], status: int) 
     )
 
 
-def run(target: str, limit: str) -> Outcome:
-    """One process; `limit` is libFuzzer's option that ends it."""
-    KEPT.mkdir(exist_ok=True)
-    prefix = f"{KEPT}/{target}-{datetime.now(UTC):%Y%m%dT%H%M%S}-"
+def run(
+    target: str, limit: str, kept: Path = KEPT, child: Sequence[str] = ("-m", "fuzz.child")
+) -> Outcome:
+    """One process; `limit` is libFuzzer's option that ends it, `child` what Python runs."""
+    kept.mkdir(exist_ok=True)
+    prefix = f"{kept}/{target}-{datetime.now(UTC):%Y%m%dT%H%M%S}-"
     with tempfile.TemporaryDirectory(prefix="zh-fuzz-") as corpus, tempfile.TemporaryFile() as out:
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "fuzz.child", target, corpus),
+                *(sys.executable, *child, target, corpus),
                 *(limit, *LIMITS, f"-artifact_prefix={prefix}"),
             ],
             env=os.environ | {"PYTHONPATH": f"{TOP / 'tests'}:{TOP}"},
@@ -80,7 +83,7 @@ def run(target: str, limit: str) -> Outcome:
         )
         out.seek(0)
         said = out.read().decode(errors="replace")
-    found = tuple(path.read_bytes() for path in sorted(KEPT.glob(f"{Path(prefix).name}*")))
+    found = tuple(path.read_bytes() for path in sorted(kept.glob(f"{Path(prefix).name}*")))
     return read_outcome(target, said, found, done.returncode)
 
 
@@ -98,11 +101,15 @@ def table(outcomes: list[Outcome]) -> str:
         for one in outcomes
     ]
     total = sum(one.inputs for one in outcomes)
-    versions = (
+    return "\n".join([*lines(rows), f"{total} inputs"])
+
+
+def versions() -> str:
+    """The day, and what ran."""
+    return (
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()}, Python {platform.python_version()},"
         f" atheris {importlib.metadata.version('atheris')}"
     )
-    return "\n".join([versions, *lines(rows), f"{total} inputs"])
 
 
 def finds(outcomes: list[Outcome]) -> str:
@@ -128,7 +135,7 @@ def main() -> int:
     share = max(1, (given.inputs or given.seconds) // len(names))
     limit = f"-runs={share}" if given.inputs else f"-max_total_time={share}"
     outcomes = [run(name, limit) for name in names]
-    print(table(outcomes))
+    print(f"{versions()}\n{table(outcomes)}")
     if problems := finds(outcomes):
         print(problems)
     return 0 if all(one.good for one in outcomes) else 1
