@@ -27,6 +27,7 @@ from bench.catchup import write_journal
 from support.site import Site
 
 from hgext_zmqhooks.keys.files import load_secret
+from hgext_zmqhooks.wire import certificates
 from hgext_zmqhooks.wire.messages import CREDIT
 from hgext_zmqhooks.wire.session import Ack, Beat, Events, Follow
 
@@ -48,7 +49,11 @@ class Stage:
         write_journal(site, events)
         self._events = events
         keys = {name: load_secret(site.folder / "keys" / f"{name}.key") for name in KEYS}
-        self._place = SimpleNamespace(context=context, keys=SimpleNamespace(**keys))
+        self._place = SimpleNamespace(
+            context=context,
+            keys=SimpleNamespace(**keys),
+            relay_key=certificates.decode(keys["relay"].certificate or b"").curve,
+        )
         self._curve, self._plain = site.endpoint("subscribe"), site.endpoint("plain")
         site.configure_relay()
         command = (sys.executable, "-m", "bench.plain_relay", self._plain)

@@ -11,7 +11,7 @@ from privatekit import MINE, READ, SECRET, Secrets
 from support.site import Site
 
 from hgext_zmqhooks.keys.files import load_secret
-from hgext_zmqhooks.wire import messages
+from hgext_zmqhooks.wire import certificates, messages
 from hgext_zmqhooks.wire.keyfiles import SecretKey
 from hgext_zmqhooks.wire.session import Ack, Beat, Bye, Events, Follow, Hello, Since, Welcome
 
@@ -33,7 +33,11 @@ class Scene:
         self.secrets = Secrets(site.root, keys["publisher"])
         site.configure_relay()
         site.relay()
-        self._place = SimpleNamespace(context=context, keys=SimpleNamespace(relay=keys["relay"]))
+        self._place = SimpleNamespace(
+            context=context,
+            keys=SimpleNamespace(relay=keys["relay"]),
+            relay_key=certificates.decode(keys["relay"].certificate or b"").curve,
+        )
         self._endpoint = site.endpoint("subscribe")
 
     def client(self, key: SecretKey) -> relaykit.Client:
