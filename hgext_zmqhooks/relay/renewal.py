@@ -9,6 +9,7 @@ where they stand. A tcp address is free only some milliseconds after the unbind,
 may take it first: binding is tried until it works.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from ..wire.keyfiles import SecretKey
 GOODBYE_MS = 500
 """How long what was said last may take to go out."""
 RETRY_SECONDS = 0.02
+PATIENCE = 1.0
+"""Seconds for an address to become free before anybody is told."""
 
 Bind = Callable[["zmq.Socket[bytes]", Endpoint], None]
 
@@ -44,12 +47,20 @@ class Renewal:
     it.
     """
 
-    def __init__(self, secret: SecretKey, bind: Bind, throttle: Throttle) -> None:
+    def __init__(
+        self,
+        secret: SecretKey,
+        bind: Bind,
+        throttle: Throttle,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self.bell = Bell()
         self._bind = bind
         self._throttle = throttle
         self._newest = self._current = secret
         self._served: list[_Served] = []
+        self._left = 0.0
 
     def serve(
         self, socket: "zmq.Socket[bytes]", endpoint: Endpoint, *, announce: bool = False
@@ -87,6 +98,7 @@ class Renewal:
 
     def leave(self) -> None:
         """Cut off all who are connected; what was said to them still goes out."""
+        self._left = self._clock()
         for one in self._served:
             one.socket.setsockopt(zmq.CURVE_SECRETKEY, self._current.curve_secret.encode())
             if one.name is not None:
@@ -102,7 +114,9 @@ class Renewal:
                 if one.name is None:
                     self._try(one)
             except ServiceError as error:
-                self._throttle.warning("not-bound", "not served yet, trying again", reason=error)
+                if self._clock() - self._left > PATIENCE:
+                    text = "not served any more; trying again"
+                    self._throttle.warning("not-bound", text, reason=error)
 
     def _try(self, one: _Served) -> None:
         if one.announce and one.endpoint.transport == "ipc":

@@ -336,6 +336,10 @@ class _Dialogue:
         self._said = self._tools.tick()
 
     def _look(self) -> None:
-        """What the connection itself tells; the last word of a relay is read before it."""
+        """What the connection itself tells; the last word of a relay is read before it.
+
+        That one may have come after the poll, but before this.
+        """
         event = zmq.Event(parse_monitor_message(self._monitor.recv_multipart())["event"])
+        self._listen()
         raise Lost("unreachable", why(event, self._client.remote))
