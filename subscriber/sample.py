@@ -13,6 +13,8 @@ SAMPLE = """\
 # Made by: zmq-keys quickstart /etc/zmqhooks
 key: /etc/zmqhooks/subscriber.key
 trust: [/etc/zmqhooks/root.pub]
+# Made by: zmq-keys revoke --root ROOT.key --out /etc/zmqhooks/root.crl
+# revocations: [/etc/zmqhooks/root.crl]
 
 # One machine: the relay runs inside this daemon. hg publishes to `publish`.
 relay:

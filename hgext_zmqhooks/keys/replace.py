@@ -25,12 +25,17 @@ def alone(root: Path) -> Iterator[None]:
     """
     handle = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(handle, root)
         yield
-    except BlockingIOError:
-        raise KeyFileError(root, "is in use by another zmq-keys", "try it again") from None
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, root: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise KeyFileError(root, "is in use by another zmq-keys", "try it again") from None
 
 
 def replace(files: Sequence[tuple[Path, bytes]]) -> None:
