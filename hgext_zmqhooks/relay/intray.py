@@ -2,7 +2,8 @@
 
 The sockets are emptied at every turn, before anything is read: a socket whose buffer is full makes
 libzmq stop listening to the peer, and when that peer then hangs up, libzmq 4.3.5 ends our process
-(`Assertion failed: !_io_error`). So the bounds are here, and peers take turns here.
+(`Assertion failed: !_io_error`). So the bounds are here, and peers take turns here. The buffers of
+the sockets are large, for the time of one turn.
 """
 
 from collections import deque
@@ -18,6 +19,8 @@ STRANGER_BYTES = 65_536
 """Of a connection that has not introduced itself: one HELLO."""
 STRANGERS_BYTES = 8 << 20
 """Of all those together."""
+SOCKET_HWM = 100_000
+"""Messages that may wait in a socket."""
 OVERHEAD = 256
 """Bytes that a message takes besides its content."""
 
@@ -30,9 +33,14 @@ class _Pile:
 
 
 class Intray:
-    """Messages by connection, in order; connections take turns."""
+    """Messages by connection, in order; connections take turns.
 
-    def __init__(self) -> None:
+    `each`: bytes of a connection that is not known; `together`: of all those.
+    """
+
+    def __init__(self, each: int = STRANGER_BYTES, together: int = STRANGERS_BYTES) -> None:
+        self._each = each
+        self._together = together
         self._piles: dict[Address, _Pile] = {}
         self._strangers = 0
 
@@ -46,10 +54,10 @@ class Intray:
         """
         size = OVERHEAD + sum(map(len, frames))
         pile = self._piles.get(address) or _Pile(known)
-        if pile.size + size > (PEER_BYTES if pile.known else STRANGER_BYTES):
+        if pile.size + size > (PEER_BYTES if pile.known else self._each):
             return False
         if not pile.known:
-            if self._strangers + size > STRANGERS_BYTES:
+            if self._strangers + size > self._together:
                 return False
             self._strangers += size
         pile.size += size

@@ -13,14 +13,15 @@ from memory, to whoever may publish: it never makes us scan, read a journal or w
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import zmq
 
 from ..service.life import Throttle
 from ..service.metrics import Counters
-from ..service.sockets import user_id
+from ..service.sockets import descriptor, user_id
 from ..wire import question
 from ..wire.certificates import Certificate
 from ..wire.envelope import Message
@@ -28,9 +29,17 @@ from ..wire.errors import Refused
 from ..wire.keyring import Keyring
 from ..wire.question import Question
 from ..wire.values import Event
+from .intray import Intray
+from .peers import Address
 
 PER_TURN = 256
 """Live copies looked at before the sessions get their turn."""
+RECEIVE_SECONDS = 0.05
+"""Time for emptying the socket."""
+WAITING_BYTES = 16 << 20
+"""Of one connection, of what has not been looked at yet; more is dropped: copies are hints."""
+ALL_WAITING_BYTES = 64 << 20
+"""Of all connections together."""
 SUBSCRIBE_ALL = b"\x01"
 ACK = b"A"
 
@@ -61,23 +70,41 @@ class Live:
     curve: bool
     frames: int
     heard: Callable[[Sequence[zmq.Frame]], None]
+    tray: Intray = field(default_factory=lambda: Intray(WAITING_BYTES, ALL_WAITING_BYTES))
 
     def subscribe(self) -> None:
         """Let every publisher send; a socket that is not polled would never say so again."""
         self.socket.send(SUBSCRIBE_ALL, zmq.DONTWAIT)
 
+    @property
+    def busy(self) -> bool:
+        """Whether something that came has not been looked at yet."""
+        return bool(self.tray)
+
     def drain(self, now: float) -> list[Event]:
         """The events of the copies that came and are what they claim. `now`: unix seconds."""
+        self._collect()
         events: list[Event] = []
         for _ in range(PER_TURN):
+            if (taken := self.tray.take()) is None:
+                break
+            if event := self._checked(taken[1], now):
+                events.append(event)
+        return events
+
+    def _collect(self) -> None:
+        """Empty the socket into the tray; see there why at once."""
+        end = time.monotonic() + RECEIVE_SECONDS
+        while time.monotonic() < end:
             try:
                 frames = self.socket.recv_multipart(zmq.DONTWAIT, copy=False)
             except zmq.Again:
-                break
+                return
             self.heard(frames)
-            if event := self._checked(frames, now):
-                events.append(event)
-        return events
+            connection = Address(0, b"%d" % (descriptor(frames[0]) or 0))
+            if not self.tray.put(connection, frames, known=False):
+                self.counters.add("refused", "too-much")
+                self.throttle.warning("live-too-much", "live copies dropped: too many at once")
 
     def _checked(self, received: list[zmq.Frame], now: float) -> Event | None:
         key = user_id(received[0])

@@ -33,7 +33,7 @@ from .answers import Answers
 from .broadcast import Broadcast
 from .catalog import Scanner
 from .gate import Gate
-from .intray import Intray
+from .intray import SOCKET_HWM, Intray
 from .live import Live
 from .peers import Address, Origin, Sent
 from .renewal import RETRY_SECONDS as BIND_SECONDS
@@ -50,8 +50,6 @@ POLL_SECONDS = 1.0
 SCAN_BUDGET = 0.005
 RETRY_SECONDS = 0.05
 """When frames that a socket did not take are offered again."""
-ROUTER_HWM = 100_000
-"""Messages that may wait in a session socket; it is emptied at every turn (see intray)."""
 RECEIVE_SECONDS = 0.05
 """Time for emptying one socket."""
 LISTEN_SECONDS = 0.02
@@ -164,6 +162,7 @@ class Relay:
         socket = self._context.socket(kind)
         self._sockets.append(socket)
         sockets.limit(socket, max_message)
+        socket.setsockopt(zmq.RCVHWM, SOCKET_HWM)
         if any(one.transport == "tcp" for one in endpoints):
             self._connections.watch(socket)
         return socket
@@ -186,7 +185,6 @@ class Relay:
     def _router(self, *endpoints: Endpoint) -> "zmq.Socket[bytes]":
         socket = self._socket(zmq.ROUTER, self._settings.limits.message, *endpoints)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        socket.setsockopt(zmq.RCVHWM, ROUTER_HWM)
         return socket
 
     def _inproc_router(self) -> "zmq.Socket[bytes]":
@@ -207,6 +205,7 @@ class Relay:
         if self._settings.broadcast is None:
             return None
         socket = self._socket(zmq.PUB, BROADCAST_MAX, self._settings.broadcast)
+        socket.setsockopt(zmq.RCVHWM, 0)  # a peer must never find it full: see intray
         if self._settings.broadcast_readers:
             sockets.curve_server(socket, self._secret, BROADCAST)
         elif self._settings.broadcast.transport == "tcp":
@@ -252,7 +251,9 @@ class Relay:
         poller = zmq.Poller()
         poller.register(stop.fileno(), zmq.POLLIN)
         poller.register(self._renewal.bell.fileno(), zmq.POLLIN)
-        for socket in (self._live.socket, *self._routers, *self._connections.monitors):
+        # A PUB socket is never ready; to wait for it makes libzmq take what readers send.
+        heard = [] if self._broadcast is None else [self._broadcast.socket]
+        for socket in (self._live.socket, *self._routers, *heard, *self._connections.monitors):
             poller.register(socket, zmq.POLLIN)
         due = dict.fromkeys(("heads", "beat", "flush"), 0.0)
         while not stop.is_set():
@@ -260,7 +261,7 @@ class Relay:
             now, tick = time.time(), time.monotonic()
             self._renew()
             self._connections.look(tick)
-            if self._live.socket in ready:
+            if self._live.socket in ready or self._live.busy:
                 self._take_live(now, tick)
             for number, router in enumerate(self._routers):
                 if router in ready:
@@ -296,6 +297,7 @@ class Relay:
         """Seconds for which nothing has to be done unless something comes."""
         if (
             self._tray
+            or self._live.busy
             or self._sessions.busy
             or (self._broadcast is not None and self._broadcast.busy)
         ):

@@ -26,6 +26,8 @@ from itertools import count
 
 import zmq
 
+from .sockets import descriptor
+
 LOOK_SECONDS = 0.1
 """How often the connections are looked at, while there are any."""
 HEARTBEATS = 100
@@ -98,12 +100,9 @@ class Connections:
 
     def heard(self, frames: Sequence[zmq.Frame]) -> None:
         """A complete message came: these frames, less those that libzmq itself put before them."""
-        if not self._connections or not frames:
-            return
-        with contextlib.suppress(zmq.ZMQError):  # inproc
-            connection = self._connections.get(int(frames[0].get(zmq.SRCFD)))
-            if connection is not None:
-                connection.heard = True
+        fd = descriptor(frames[0]) if self._connections and frames else None
+        if fd in self._connections:
+            self._connections[fd].heard = True
 
     def look(self, tick: float) -> None:
         """Take note of who came and went; cut off who sent too much. `tick`: monotonic."""

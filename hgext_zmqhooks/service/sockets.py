@@ -66,6 +66,14 @@ def user_id(frame: zmq.Frame) -> str | None:
     return str(value) or None
 
 
+def descriptor(frame: zmq.Frame) -> int | None:
+    """The file descriptor of the connection that this frame came by; it may be closed by now."""
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return None
+
+
 def bind_tcp(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
     """Bind a tcp endpoint; only what `curve_server` or `plain_server` prepared may."""
     checked = check_endpoint(endpoint)

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import random
 import socket
 import threading
 import time
@@ -14,8 +15,10 @@ import pytest
 import relaykit
 import zmq
 from relaykit import publish_live
+from support.curve import COMMAND, MORE, CurvePeer, framed, plain_peer
 from support.waiting import wait_for
 
+from hgext_zmqhooks.relay.limits import Limits
 from hgext_zmqhooks.service import ipc, sockets
 from hgext_zmqhooks.service.endpoints import Endpoint
 from hgext_zmqhooks.wire.envelope import Message
@@ -196,6 +199,107 @@ def test_messages_that_are_no_dialogue_on_a_session_socket(place, caplog):
         wait_for(lambda: relay.counters.get("refused", "too-much") > 95, "refused messages")
         honest()
     assert most_lines_of_one_kind_in_a_second(caplog) > 0.95
+
+
+def boxes_of_nothing(peer, chance):
+    """Well-formed frames: a message of many frames, subscriptions, empty ones."""
+    parts = [peer.boxed(chance.randbytes(chance.randrange(90)), MORE) for _ in range(20)]
+    subscriptions = [peer.boxed(bytes([n % 2]) + chance.randbytes(5)) for n in range(20)]
+    return b"".join([*parts, peer.boxed(b""), *subscriptions, peer.boxed(b"")])
+
+
+COMMANDS = (b"\x04PING", b"\x04PONG", b"\x09SUBSCRIBE", b"\x05HELLO", b"\xff", b"")
+SHAKES = (b"\x05HELLO", b"\x08INITIATE", b"\x07WELCOME", b"\x05READY", b"\x05ERROR")
+GARBAGE = {
+    "the same box twice, whose number is used up": lambda peer, _: peer.boxed(b"\x01x") * 2,
+    "a box that nobody closed": lambda _, chance: framed(b"\x07MESSAGE" + chance.randbytes(48)),
+    "a frame in no box": lambda _, chance: framed(chance.randbytes(chance.randrange(400)), MORE),
+    "noise": lambda _, chance: chance.randbytes(chance.randrange(1, 3000)),
+    "a frame that says it has 4 EB": lambda *_: b"\x02" + (1 << 62).to_bytes(8, "big") + bytes(999),
+    "a frame of 3 MB, which is too large": lambda peer, _: peer.boxed(bytes(3 << 20)),
+    "a command that is none, or is cut": lambda peer, chance: peer.boxed(
+        chance.choice(COMMANDS) + chance.randbytes(chance.randrange(300)), COMMAND
+    ),
+    "any flags": lambda peer, chance: peer.boxed(chance.randbytes(9), chance.randrange(256)),
+    "a handshake again": lambda _, chance: framed(
+        chance.choice(SHAKES) + chance.randbytes(200), COMMAND
+    ),
+    "half a box": lambda peer, chance: peer.boxed(chance.randbytes(500))[: chance.randrange(500)],
+    "boxes of nothing": boxes_of_nothing,
+}
+
+
+class TestAfterTheHandshake:
+    """A peer whose key is good, and whose next bytes are not; on every socket that speaks CURVE."""
+
+    ROUNDS = 12
+
+    def attack(self, place, endpoint, key, socket_type):
+        chance = random.Random(7)
+        for _ in range(self.ROUNDS):
+            for make in GARBAGE.values():
+                # The relay may hang up before all is said.
+                with (
+                    CurvePeer(endpoint, key, place.relay_key, socket_type) as peer,
+                    contextlib.suppress(OSError),
+                ):
+                    for _ in range(3):
+                        peer.raw(make(peer, chance))
+
+    @pytest.mark.parametrize(
+        ("name", "over", "socket_type"),
+        [
+            ("subscribe", "tcp", "DEALER"),
+            ("subscribe", "ipc", "DEALER"),
+            ("publish", "tcp", "XPUB"),
+            ("broadcast", "tcp", "SUB"),
+        ],
+    )
+    def test_garbage_in_and_around_boxes(self, place, name, over, socket_type):
+        repo = place.repo()
+        certificate = place.folder / "reader.cert"
+        certificate.write_bytes(place.keys.subscriber.certificate)
+        tcp = place.tcp()
+        where = {"limits": Limits(handshakes=10_000), "broadcast_readers": ()}
+        if name == "subscribe":
+            where["subscribe"] = (place.endpoint("subscribe"), tcp)
+        else:
+            where[name] = tcp
+        if name == "broadcast":
+            where["broadcast_readers"] = (certificate,)
+        target = tcp if over == "tcp" else place.endpoint(name)
+        with place.relay(**where) as relay:
+            client = place.client()
+            client.follow()
+            meanwhile(
+                client, lambda: self.attack(place, target, place.keys.subscriber, socket_type)
+            )
+            if name == "publish":
+                wait_for(lambda: relay.counters.get("refused", "bad-frames"), "refusals")
+                copies = [one.frames() for one in repo.commit()]
+                assert publish_live(place, copies, endpoint=tcp, curve=repo.key)
+            else:
+                honest_traffic_goes_on(place, client, repo, 1)
+
+
+@pytest.mark.parametrize("name", ["broadcast", "publish"])
+def test_who_says_very_much_and_hangs_up_ends_nothing_but_his_connection(place, name):
+    """libzmq ends the process when a peer hangs up whose messages found no room any more."""
+    repo = place.repo()
+    with place.relay(broadcast=place.endpoint("broadcast")):
+        client = place.client()
+        client.follow()
+        kind = {"broadcast": b"SUB", "publish": b"XPUB"}[name]
+        blob = b"".join(framed(b"\x01x%d" % number) for number in range(1000))
+
+        def attack():
+            for _ in range(3):
+                with plain_peer(place.endpoint(name), kind) as peer, contextlib.suppress(OSError):
+                    for _ in range(60):
+                        peer.sendall(blob)
+
+        meanwhile(client, attack)
+        honest_traffic_goes_on(place, client, repo, 1)
 
 
 class TestBadCopies:

@@ -39,6 +39,19 @@ def metadata(**values: bytes) -> bytes:
     return out
 
 
+def plain_peer(endpoint: Endpoint, socket_type: bytes) -> socket.socket:
+    """A connection to an ipc socket without CURVE, after its handshake."""
+    peer = socket.socket(socket.AF_UNIX)
+    peer.settimeout(DEADLINE)
+    peer.connect(endpoint.path)
+    about = b"\x05READY" + metadata(Socket_Type=socket_type)
+    peer.sendall(GREETING.replace(b"CURVE", b"NULL\0") + framed(about, COMMAND))
+    came = b""
+    while b"Socket-Type" not in came:
+        came += peer.recv(4096)
+    return peer
+
+
 class CurvePeer:
     """A connection that has proved its key; closed on leaving."""
 

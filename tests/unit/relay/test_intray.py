@@ -48,3 +48,14 @@ def test_all_strangers_together_have_a_share_that_they_give_back() -> None:
     assert tray.put(Address(1, b"x"), message(large), known=False)
     assert tray.put(Address(1, b"y"), message(large), known=False)
     assert not tray.put(Address(1, b"z"), message(), known=False)
+
+
+def test_who_is_not_known_has_the_share_that_the_tray_gives() -> None:
+    tray = Intray(each=3000, together=5000)
+
+    assert tray.put(A, message(2000), known=False)
+    assert not tray.put(A, message(2000), known=False), "its own share"
+    assert tray.put(B, message(2000), known=False)
+    assert not tray.put(Address(1, b"c"), message(2000), known=False), "that of all"
+    assert tray.take() is not None
+    assert tray.put(Address(1, b"c"), message(2000), known=False)
