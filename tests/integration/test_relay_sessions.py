@@ -468,3 +468,15 @@ class TestBroadcast:
         sequences = [event.sequence for event in events]
         assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
         assert sequences[0] > 1
+
+    def test_what_an_expired_certificate_signed_is_not_sent(self, place):
+        # Given a publisher whose certificate has expired, and one whose has not
+        old = place.keys.make("old", publish=(relaykit.EVERYTHING,), nbf=-600, lasts=-1)
+        late, good = relaykit.Repo(place.hg, "team/late", old), place.repo("team/good")
+        with place.relay(broadcast=place.endpoint("broadcast")) as relay:
+            late.commit()
+            # Then its event is refused, and the other's goes out
+            wait_for(lambda: relay.counters.get("refused", "expired"), "the refusal")
+            good.commit()
+            wait_for(lambda: relay.counters.get("broadcast"), "the other's event")
+            assert relay.counters.get("broadcast") == 1

@@ -13,8 +13,9 @@ from support.waiting import wait_for
 
 from hgext_zmqhooks.service.life import Stop
 from hgext_zmqhooks.service.metrics import Counters
-from hgext_zmqhooks.wire import keyfiles
+from hgext_zmqhooks.wire import keyfiles, revocations
 from hgext_zmqhooks.wire.keyring import Keyring
+from hgext_zmqhooks.wire.revocations import Revoked
 from hgext_zmqhooks.wire.session import (
     Ack,
     Beat,
@@ -405,6 +406,50 @@ def test_a_probe_tells_a_relay_from_a_stranger_and_from_nothing() -> None:
         assert "nobody listens" in probe(nobody, me, ring, 10)
         assert "no certificate" in probe(no_certificate, me, ring, 10)
         assert probe(wrong_key, me, ring, 10) != ""
+
+
+@pytest.mark.parametrize("how", ["expired", "revoked"])
+def test_a_session_ends_when_the_relays_certificate_does(how: str) -> None:
+    with place() as here, contextlib.ExitStack() as stack:
+        # Given a session with a relay that has a certificate for some seconds, or for long
+        lasts = 6.0 if how == "expired" else 3600.0
+        here.keys.relay = here.keys.make("relay", roles=("relay",), lasts=lasts)
+        counters, stop, welcomes = Counters(), Stop(), []
+        root = here.keys.root
+        tools = Tools(
+            store=MemoryStore(),
+            keyring=Keyring([root.public]),
+            patterns=(Pattern.parse("hg:**:**:"),),
+            match=lambda _parts, _created: (),
+            counters=counters,
+            notify=lambda: None,
+        )
+        current = Current(new_identity(here.keys.subscriber, "ci", "store-1"), tools)
+        token = here.keys.relay.certificate
+        remote = Remote("r", here.endpoint("subscribe"), lambda: token)
+        client = Client(
+            here.context,
+            remote,
+            current,
+            start="earliest",
+            on_welcome=lambda: welcomes.append(1),
+        )
+        stack.enter_context(here.relay())
+        thread = threading.Thread(target=client.run, args=(stop,), daemon=True)
+        thread.start()
+        wait_for(lambda: welcomes, "the session")
+        # When its time is over, or the root takes it back
+        if how == "revoked":
+            entries = [Revoked(int(time.time()), jti="jti-relay")]
+            listed = revocations.issue(root, 1, entries, int(time.time()))
+            tools.keyring.replace([root.public], [listed])
+            current.ring()
+        # Then the session ends, though the relay would go on
+        wait_for(lambda: counters.get("sessions-lost", how), "the end of the session")
+        assert len(welcomes) == 1
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_a_lost_connection_is_noticed_at_once_and_made_again() -> None:
