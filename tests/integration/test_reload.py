@@ -157,6 +157,33 @@ class TestTrust:
         site.wait_runs(2)
         assert time.monotonic() - begin < SOON
 
+    def test_a_root_that_is_taken_away_takes_along_who_stood_under_it(self, site: Site) -> None:
+        # Given a relay and a subscriber under the same root
+        site.configure_relay()
+        relay = site.relay()
+        site.configure(relays=[site.endpoint("subscribe")])
+        daemon = site.subscriber()
+        app = site.repository("team/app")
+        app.commit()
+        site.wait_runs(1)
+        # When another one takes its place
+        root = site.folder / "keys" / "root.pub"
+        good = root.read_bytes()
+        site.command("zmq-keys", "root", "--out", "keys/second.key")
+        site.command("cp", "keys/second.pub", "keys/root.pub")
+        # Then both say that their own keys do not count, and the session ends
+        for each in (relay, daemon):
+            each.wait_line("WARNING", "our own certificate does not count any more", "key=key")
+        daemon.wait_line("no session with the relay", "not among the trusted ones")
+        # and when it is back, at a hangup, all goes on in the same processes
+        app.commit()
+        root.write_bytes(good)
+        for each in (relay, daemon):
+            os.kill(each.pid, signal.SIGHUP)
+            each.wait_line("reading keys, roots and revocation lists again")
+        site.wait_runs(2)
+        assert (relay.terminate(), daemon.terminate()) == (0, 0)
+
 
 class TestOwnKey:
     def test_a_subscriber_with_another_key_may_read_what_that_one_may(self, site: Site) -> None:
@@ -182,6 +209,18 @@ class TestOwnKey:
         assert sorted(run.branch for run in runs[1:]) == ["default", "stable"]
         assert not daemon.lines("journal stopped")
         assert not daemon.lines("no session with the relay")
+
+    def test_a_rule_that_may_read_nothing_any_more_is_told_of(self, site: Site) -> None:
+        site.issue("narrow", "--read", "hg:other/**:**:")
+        site.configure("narrow", key="keys/here.key", rules=[rule("build", "hg:team/**:**:")])
+        site.command(
+            *("zmq-keys", "issue", "--root", "keys/root.key", "--name", "narrow"),
+            *("--read", "hg:**:**:", "--out", "keys/here.key"),
+        )
+        daemon = site.subscriber("narrow")
+        site.command("cp", "keys/narrow.key", "keys/here.key")
+        taken_up(daemon, "key")
+        daemon.wait_line("WARNING", "a rule never runs", "rule=build")
 
     def test_a_key_of_another_name_is_not_taken_up(self, site: Site) -> None:
         site.configure()

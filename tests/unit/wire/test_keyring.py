@@ -6,7 +6,7 @@ from wirekit import NOW, ROOT
 
 from hgext_zmqhooks.wire import certificates, envelope, events, jws, keyring, revocations
 from hgext_zmqhooks.wire.errors import Refused
-from hgext_zmqhooks.wire.keyfiles import SecretKey
+from hgext_zmqhooks.wire.keyfiles import SecretKey, thumbprint
 from hgext_zmqhooks.wire.keyring import Keyring, Standing
 from hgext_zmqhooks.wire.revocations import Revoked
 
@@ -296,3 +296,15 @@ def test_the_list_of_a_root_goes_with_it() -> None:
     # Then the other one counts, and the first does not
     assert ring.certificate(wirekit.token(root=OTHER)).jti == "1"
     assert kind(ring.certificate, wirekit.token()) == "unknown-root"
+
+
+def test_what_is_in_force_is_what_was_given_last(ring: Keyring) -> None:
+    first = ring.in_force
+    assert first == (frozenset({thumbprint(ROOT.public)}), frozenset())
+
+    ring.replace([OTHER.public, ROOT.public], [crl(1, BY_ID)])
+
+    assert ring.in_force != first
+    assert ring.in_force[1] == {crl(1, BY_ID)}
+    ring.replace([ROOT.public], [])
+    assert ring.in_force == first
