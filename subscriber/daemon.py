@@ -22,7 +22,7 @@ import zmq
 
 from hgext_zmqhooks.keys import files, renew
 from hgext_zmqhooks.relay.catalog import without_repository
-from hgext_zmqhooks.relay.reload import trust_part
+from hgext_zmqhooks.relay.reload import readers_part, trust_part
 from hgext_zmqhooks.relay.server import Relay
 from hgext_zmqhooks.relay.settings import RelaySettings
 from hgext_zmqhooks.service import ipc
@@ -182,7 +182,11 @@ class Daemon:
         )
         relay.start()
         trusted = trust_part("relay.trust", relay_trust(self._settings, inside), keyring, own.warn)
-        self._parts = [trusted, own.part("relay.key", relay.renew)]
+        self._parts = [
+            trusted,
+            own.part("relay.key", relay.renew),
+            readers_part("relay.broadcast-readers", inside, relay),
+        ]
         for pattern in without_repository(inside.repositories):
             said = fields(key="relay.repositories", value=pattern)
             log.warning("no repository found: is it misspelt?", extra=said)

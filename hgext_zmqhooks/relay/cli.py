@@ -28,7 +28,7 @@ from ..service.table import aligned
 from ..service.watch import Watch
 from . import report, settings, state
 from .catalog import without_repository
-from .reload import OwnKey, needs_certificate, trust_part
+from .reload import OwnKey, needs_certificate, readers_part, trust_part
 from .report import Health, Lag
 from .server import Relay
 
@@ -100,7 +100,11 @@ def serve(given: settings.RelaySettings, config: Path) -> int:
         remind = partial(renew.remind, own.certificates, EXPIRED, log.warning)
         life.spawn("certificates", lambda stop: remind(stop.wait))
         life.spawn("relay", relay.run)
-        parts = [trust_part("trust", trust, keyring, own.warn), own.part("key", relay.renew)]
+        parts = [
+            trust_part("trust", trust, keyring, own.warn),
+            own.part("key", relay.renew),
+            readers_part("broadcast-readers", given, relay),
+        ]
         life.spawn("watch", Watch(parts, life.hangup).run)
         life.wait()
         late = life.join(JOIN_SECONDS)

@@ -120,6 +120,17 @@ class Gate:
             return Answer.NEVER if refused.kind == "revoked" else Answer.LATER
         return Answer.ADMIT
 
+    def renew_readers(self) -> bool:
+        """Read the readers' certificates again; whether they are others. ConfigError.
+
+        For any thread; `readers_ended` then tells of those who are gone.
+        """
+        fresh = load_readers(self._settings.broadcast_readers, self._keyring)
+        if fresh.tokens == self._readers.tokens:
+            return False
+        self._readers = fresh
+        return True
+
     def readers_ended(self) -> bool:
         """Whether somebody who might read the broadcast at the last call may no longer."""
         before, self._reading = self._reading, self._readers.valid(self._now())

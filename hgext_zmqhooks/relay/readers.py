@@ -22,22 +22,22 @@ class Readers:
     """The readers by their CURVE key (Z85)."""
 
     def __init__(self, found: Iterable[Certificate], keyring: Keyring) -> None:
-        self._tokens = {one.curve: one.token for one in found}
+        self.tokens = {one.curve: one.token for one in found}
         self._keyring = keyring
 
     def __len__(self) -> int:
-        return len(self._tokens)
+        return len(self.tokens)
 
     def check(self, key: str, now: float) -> None:
         """Refused unless this key is that of a reader whose certificate is valid now."""
-        token = self._tokens.get(key)
+        token = self.tokens.get(key)
         if token is None:
             raise Refused("not-a-reader", "its key is in none of `broadcast-readers`")
         self._keyring.peer(token, "subscriber", now)
 
     def valid(self, now: float) -> frozenset[str]:
         """The keys that may read now."""
-        return frozenset(key for key in self._tokens if self._may(key, now))
+        return frozenset(key for key in self.tokens if self._may(key, now))
 
     def _may(self, key: str, now: float) -> bool:
         try:

@@ -12,6 +12,7 @@ from ..wire.certificates import Certificate
 from ..wire.errors import Refused
 from ..wire.keyfiles import SecretKey
 from ..wire.keyring import Keyring
+from .server import Relay
 from .settings import RelaySettings
 
 log = logging.getLogger(f"{ROOT}.watch")
@@ -29,6 +30,11 @@ def trust_part(name: str, files: Trust, keyring: Keyring, then: Callable[[], Non
         return True
 
     return Part(name, files.paths, load)
+
+
+def readers_part(name: str, settings: RelaySettings, relay: Relay) -> Part:
+    """The certificates of those who may read a broadcast over tcp."""
+    return Part(name, settings.broadcast_readers, relay.gate.renew_readers)
 
 
 class OwnKey:

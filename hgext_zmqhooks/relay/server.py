@@ -102,9 +102,9 @@ class Relay:
         self._sockets: list[zmq.Socket[bytes]] = []
         self._routers: list[zmq.Socket[bytes]] = []
         self._tray = Intray()
-        self._gate = Gate(settings, keyring, self.counters, self._throttle)
+        self.gate = Gate(settings, keyring, self.counters, self._throttle)
         most = settings.limits.unfinished
-        self._connections = Connections(self._context, most, self._gate.cut_off)
+        self._connections = Connections(self._context, most, self.gate.cut_off)
         self._zap: Zap | None = None
         self._state: State | None = None
 
@@ -124,7 +124,7 @@ class Relay:
         self._state = State(self._settings.state)
         found = self._scanner.step(budget=float("inf"))
         self._shelf.update(found or [], time.monotonic())
-        self._zap = self._gate.open(self._context)
+        self._zap = self.gate.open(self._context)
         self._routers = [self._inproc_router(), *self._subscribe_router()]
         publish, limits = self._publish(), self._settings.limits
         self._broadcast = self._broadcaster()
@@ -323,7 +323,7 @@ class Relay:
         if tick >= due["beat"]:
             due["beat"] = tick + BEAT_SECONDS / 5
             self._sessions.beat(now, tick)
-            if self._broadcast is not None and self._gate.readers_ended():
+            if self._broadcast is not None and self.gate.readers_ended():
                 self._connections.cut(self._broadcast.socket)
             self._throttle.tick()
         if tick >= due["flush"]:

@@ -32,7 +32,8 @@ def handshake(place, endpoint, server: SecretKey, kind=zmq.DEALER) -> bool:
     """Whether a client that expects this key of the server gets through."""
     client = place.context.socket(kind)
     client.setsockopt(zmq.RECONNECT_IVL, 10)
-    ends = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    refused = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    ends = zmq.EVENT_HANDSHAKE_SUCCEEDED | refused
     monitor = client.get_monitor_socket(ends)
     try:
         sockets.curve_client(client, place.keys.subscriber, server.curve_public)
@@ -130,3 +131,22 @@ def test_the_key_may_change_again_and_again_under_load(place):
                 assert client.hear(Bye)
             wait_for(lambda: handshake(place, end, place.keys.relay), "the new key")
         assert go_on(place, end, keys[0], repo.head().journal, 0) == [1, 2, 3, 4]
+
+
+def test_a_reader_of_the_broadcast_with_a_new_certificate(place):
+    # Given a reader over tcp
+    broadcast, relay_key, old = free_address(), place.keys.relay, place.keys.subscriber
+    file = place.folder / "reader.cert"
+    file.write_bytes(old.certificate)
+    with place.relay(broadcast=broadcast, broadcast_readers=(file,)) as relay:
+        assert handshake(place, broadcast, relay_key, zmq.SUB)
+        assert not relay.gate.renew_readers()
+        # When its file holds another certificate
+        place.keys.subscriber = place.keys.make("ci", **READ)
+        assert not handshake(place, broadcast, relay_key, zmq.SUB)
+        file.write_bytes(place.keys.subscriber.certificate)
+        assert relay.gate.renew_readers()
+        # Then the new key may read, and the old one may not
+        assert handshake(place, broadcast, relay_key, zmq.SUB)
+        place.keys.subscriber = old
+        assert not handshake(place, broadcast, relay_key, zmq.SUB)
