@@ -17,7 +17,13 @@ from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError, Unrea
 from hgext_zmqhooks.service.words import counted
 from subscriber.credentials import Credentials, expiries, is_deaf, load_credentials, load_relay
 from subscriber.daemon import remote
-from subscriber.inside import check_endpoints, check_state, relay_settings, troubles
+from subscriber.inside import (
+    check_endpoints,
+    check_state,
+    refused_readers,
+    relay_settings,
+    troubles,
+)
 from subscriber.intake.connect import probe
 from subscriber.settings import Peer, Rule, Settings, beside, load_settings, many
 from subscriber.status import gone_rules
@@ -120,6 +126,8 @@ def _served(settings: Settings, credentials: Credentials | None) -> Iterator[Fin
         return
     if inside is not None:
         yield _tried("relay", lambda: _inside(settings, credentials=credentials is not None))
+        if credentials is not None and inside.broadcast_readers:
+            yield from _readers(settings)
         found = list(troubles(inside))
         for path, problem in found:
             trouble = ServiceError(f"{path}: {problem}", hint="see `repositories` in `relay`")
@@ -130,6 +138,19 @@ def _served(settings: Settings, credentials: Credentials | None) -> Iterator[Fin
         # What has expired was found when the key was loaded.
         if not one.over:
             yield Finding(one.key, "", ServiceError(one.text, hint=one.hint), mild=True)
+
+
+def _readers(settings: Settings) -> Iterator[Finding]:
+    """Readers of the broadcast who are refused at present; those who always will be are worse."""
+    hint = "zmq-keys rotate renews it; then copy its N.cert here"
+    inside = relay_settings(settings)
+    assert inside is not None
+    try:
+        _, keyring = load_relay(settings, inside)
+        for reason in refused_readers(inside, keyring):
+            yield Finding("broadcast-readers", "", ServiceError(reason, hint=hint), mild=True)
+    except ServiceError as error:
+        yield Finding("broadcast-readers", "", error)
 
 
 def _tried(subject: str, look: Callable[[], str]) -> Finding:

@@ -9,11 +9,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from hgext_zmqhooks.relay import report
+from hgext_zmqhooks.relay.readers import faults, load_readers
 from hgext_zmqhooks.relay.settings import RelaySection, RelaySettings
 from hgext_zmqhooks.relay.state import Row
 from hgext_zmqhooks.service.config import convert
 from hgext_zmqhooks.service.errors import ConfigError, ServiceError
 from hgext_zmqhooks.service.ipc import check_ipc
+from hgext_zmqhooks.wire.keyring import Keyring
 from subscriber.settings import Settings, beside
 from subscriber.status import Seen
 from subscriber.store.connection import sound
@@ -85,6 +87,16 @@ def troubles(inside: RelaySettings) -> Iterator[tuple[str, str]]:
         first = names.setdefault(row.repo, row.path) if row.repo is not None else row.path
         if first != row.path:
             yield row.path, f"has the name {row.repo}, which {first} has too: give it another one"
+
+
+def refused_readers(inside: RelaySettings, keyring: Keyring) -> Iterator[str]:
+    """Who is named as a reader of the broadcast and may not read it now. Raises ConfigError.
+
+    That is for who never can: the daemon does not start then.
+    """
+    load_readers(inside.broadcast_readers, keyring)
+    for path, reason in faults(inside.broadcast_readers, keyring, time.time()):
+        yield f"{path}: {reason}"
 
 
 def check_state(inside: RelaySettings) -> None:

@@ -13,7 +13,7 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from ..service.ipc import AlreadyServed
 from ..service.life import ROOT, Life, fields, raise_descriptors, set_up_logging
 from ..service.table import aligned
 from ..service.watch import Watch
-from . import report, settings, state
+from . import readers, report, settings, state
 from .catalog import without_repository
 from .reload import OwnKey, needs_certificate, readers_part, trust_part
 from .report import Health, Lag
@@ -69,7 +69,7 @@ def _main(arguments: argparse.Namespace) -> int:
     if arguments.verb == "status":
         return status(loaded.settings, as_json=arguments.json)
     if arguments.verb == "check":
-        return check(loaded.settings, as_json=arguments.json)
+        return check(loaded, arguments.config, as_json=arguments.json)
     if loaded.inside:
         raise ConfigError(
             arguments.config,
@@ -147,9 +147,13 @@ def _cells(row: Lag, now: float) -> list[str]:
     return [row.subscriber, row.repo, str(row.position), head, lag, seconds, heard, error]
 
 
-def check(given: settings.RelaySettings, *, as_json: bool) -> int:
-    """Print what was found of each repository; PROBLEM if anything is wrong with one."""
-    rows = list(report.check(given.repositories))
+def check(loaded: settings.Loaded, config: Path, *, as_json: bool) -> int:
+    """Print what was found of each repository; PROBLEM if anything is wrong with one.
+
+    So of each reader of the broadcast with whom something is wrong.
+    """
+    given = loaded.settings
+    rows = [*report.check(given.repositories), *_readers(given, config)]
     if as_json:
         _print_json(rows)
     else:
@@ -160,6 +164,14 @@ def check(given: settings.RelaySettings, *, as_json: bool) -> int:
                 place = "" if row.problems else " (no journal yet)"
             _print(f"{row.path}: {'; '.join(row.problems) or 'ok'}{place}")
     return EXIT.PROBLEM if any(row.problems for row in rows) else EXIT.OK
+
+
+def _readers(given: settings.RelaySettings, config: Path) -> Iterator[Health]:
+    if given.broadcast_readers:
+        keyring = Trust(config, given.trust, given.revocations).keyring()
+        for path, reason in readers.faults(given.broadcast_readers, keyring, time.time()):
+            problem = f"this reader of the broadcast is refused: {reason}"
+            yield Health(str(path), None, None, None, (problem,))
 
 
 def _print_json(rows: Iterable[T]) -> int:

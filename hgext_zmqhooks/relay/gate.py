@@ -79,7 +79,7 @@ class Gate:
         self._settings = settings
         self._buckets = Buckets(settings.limits.handshakes, clock)
         self._keyring = keyring
-        self._readers = Readers((), keyring)
+        self._readers = Readers({}, keyring)
         self._reading: frozenset[str] = frozenset()
         self._counters = counters
         self._throttle = throttle
@@ -88,7 +88,7 @@ class Gate:
     def open(self, context: "zmq.Context[zmq.Socket[bytes]]") -> Zap | None:
         """Start the handler, if there is an endpoint that needs one. Raises ConfigError."""
         given = self._settings
-        self._readers = load_readers(given.broadcast_readers, self._keyring)
+        self.renew_readers()
         self._reading = self._readers.valid(self._now())
         if not given.subscribe and all(one.transport == "ipc" for one in given.endpoints()):
             return None

@@ -4,7 +4,8 @@ A PUB socket sends everything to whoever is connected, so a reader's certificate
 read everything. It is asked of the keyring again and again: time ends it, and a root may revoke it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..service.errors import ConfigError
@@ -18,22 +19,19 @@ EVERYTHING = Pattern("hg:**:**:")
 MAX_FILE = 65_536
 
 
+@dataclass(frozen=True, slots=True)
 class Readers:
-    """The readers by their CURVE key (Z85)."""
+    """The readers' certificates by their CURVE key (Z85)."""
 
-    def __init__(self, found: Iterable[Certificate], keyring: Keyring) -> None:
-        self.tokens = {one.curve: one.token for one in found}
-        self._keyring = keyring
-
-    def __len__(self) -> int:
-        return len(self.tokens)
+    tokens: Mapping[str, bytes]
+    keyring: Keyring
 
     def check(self, key: str, now: float) -> None:
         """Refused unless this key is that of a reader whose certificate is valid now."""
         token = self.tokens.get(key)
         if token is None:
             raise Refused("not-a-reader", "its key is in none of `broadcast-readers`")
-        self._keyring.peer(token, "subscriber", now)
+        self.keyring.peer(token, "subscriber", now)
 
     def valid(self, now: float) -> frozenset[str]:
         """The keys that may read now."""
@@ -52,7 +50,8 @@ def load_readers(paths: Sequence[Path], keyring: Keyring) -> Readers:
 
     One that is expired or revoked can: its time may come, or its place is kept for a new one.
     """
-    return Readers([_load(path, keyring) for path in paths], keyring)
+    found = [_load(path, keyring) for path in paths]
+    return Readers({one.curve: one.token for one in found}, keyring)
 
 
 def faults(paths: Sequence[Path], keyring: Keyring, now: float) -> Iterator[tuple[Path, str]]:

@@ -240,6 +240,31 @@ class TestCheck:
         assert self.rows(place, 0) == {"app": []}
         assert "app: ok (team/app at 1)" in relay(place, "check").stdout
 
+    def test_readers_of_the_broadcast_that_are_refused(self, place):
+        place.repo().commit()
+        old = place.keys.make("old", read=(relaykit.EVERYTHING,), nbf=-60, lasts=-1)
+        half = place.keys.make("half", read=("hg:team/**:**:",))
+        for key in (place.keys.subscriber, old, half):
+            (place.folder / f"{key.name}.cert").write_bytes(key.certificate)
+        text = CONFIG.replace("ipc://{folder}/run/broadcast", "tcp://127.0.0.1:5702")
+        text += "broadcast-readers: [ci.cert, old.cert, half.cert]\n"
+        (place.folder / "relay.yml").write_text(text.format(folder=place.folder))
+
+        rows = self.rows(place, 1)
+
+        refused = "this reader of the broadcast is refused: "
+        assert rows.pop("app") == []
+        assert rows.pop("old.cert") == [f"{refused}the certificate of 'old' is expired"]
+        (problem,) = rows.pop("half.cert")
+        assert problem.startswith(f"{refused}'half' may not read everything")
+        assert rows == {}
+
+        # The daemon starts unless a reader can never read.
+        refusal = relay(place)
+        assert refusal.returncode == 78
+        assert f"{place.folder}/half.cert: 'half' may not read everything" in refusal.stderr
+        assert "hint: zmq-keys issue --root" in refusal.stderr
+
     def test_no_repository_at_all(self, place):
         ((_, problems),) = self.rows(place, 1).items()
         assert problems == ["no repository found"]

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 import yaml
-from relaykit import draft
+from relaykit import EVERYTHING, draft
 from subscriberkit import COMMAND, Site, burst, site
 from support.nobody import unprivileged
 from support.waiting import PATIENCE, wait_for
@@ -75,6 +75,36 @@ def test_check_says_what_is_wrong(here: Site, *, change, word: str, status: int)
     assert word in done.stdout
     assert [row for row in rows if not row["ok"]]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("lasts", "read", "word", "status"),
+    [
+        (60, EVERYTHING, "", 0),
+        (-1, EVERYTHING, "the certificate of 'reader' is expired", 1),
+        (60, "hg:team/**:**:", "'reader' may not read everything", 78),
+    ],
+)
+def test_check_looks_at_the_readers_of_the_broadcast(
+    here: Site, *, lasts: float, read: str, word: str, status: int
+) -> None:
+    key = here.keys.make("reader", read=(read,), nbf=-120, lasts=lasts)
+    (here.folder / "reader.cert").write_bytes(key.certificate or b"")
+    here.write_key("relay.key", here.keys.relay)
+    here.repo()
+    relay = {
+        "publish": f"ipc://{here.folder}/run/publish",
+        "repositories": [f"{here.hg}/**"],
+        "broadcast": "tcp://127.0.0.1:5702",
+        "broadcast-readers": ["reader.cert"],
+        "key": "relay.key",
+    }
+    here.configure(relay=relay)
+
+    done = here.ask("check")
+
+    assert done.returncode == status, done.stdout
+    assert word in done.stdout
 
 
 def test_check_finds_what_the_daemon_may_not_write(
