@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FUZZ_STAMP := $(VENV)/.installed-fuzz
 
-.PHONY: demo test test-long lint bench fuzz soak coverage clean help
+.PHONY: demo test test-long lint bench fuzz soak coverage mutate-trust clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -56,6 +56,9 @@ fuzz: $(FUZZ_STAMP)  ## every parser under coverage-guided fuzzing, SECONDS long
 
 coverage: $(STAMP)  ## branch coverage of everything, processes included: by hand
 	$(BIN)/python -m pytest -n 2 -m 'not long' --cov --cov-config=.ci/coverage.ini --cov-report=term:skip-covered
+
+mutate-trust: $(STAMP)  ## without each check that the table of trust names, its test fails: by hand, prints a table
+	PYTHONPATH=tests $(BIN)/python -m trust.mutate
 
 clean:  ## forget the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
