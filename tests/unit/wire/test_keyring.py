@@ -306,5 +306,6 @@ def test_what_is_in_force_is_what_was_given_last(ring: Keyring) -> None:
 
     assert ring.in_force != first
     assert ring.in_force[1] == {crl(1, BY_ID)}
-    ring.replace([ROOT.public], [])
-    assert ring.in_force == first
+    # The list of a root goes with it
+    ring.replace([OTHER.public], [])
+    assert ring.in_force == (frozenset({thumbprint(OTHER.public)}), frozenset())
