@@ -1,5 +1,7 @@
 """Each target holds for its seeds and for some mutations of them; `make fuzz` makes millions."""
 
+import re
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -7,6 +9,7 @@ from fuzz.target import Target
 from fuzz.targets import TARGETS
 
 MUTATIONS = 300
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "fuzzing.md"
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
@@ -33,3 +36,8 @@ def test_mutations_keep_the_structure_and_the_invariant(target: Target) -> None:
     for changed in made:
         target.check(changed)
     assert len(made) > MUTATIONS // 3, "most seeds have a structure"
+
+
+def test_the_docs_say_what_holds_for_each_target() -> None:
+    said = dict(re.findall(r"^\| `([a-z-]+)` \| (\D.*) \|$", PAGE.read_text(), re.MULTILINE))
+    assert said == {target.name: target.invariant for target in TARGETS.values()}
