@@ -69,13 +69,16 @@ def run(
     """One process; `limit` is libFuzzer's option that ends it, `child` what Python runs."""
     kept.mkdir(exist_ok=True)
     prefix = f"{kept}/{target}-{datetime.now(UTC):%Y%m%dT%H%M%S}-"
-    with tempfile.TemporaryDirectory(prefix="zh-fuzz-") as corpus, tempfile.TemporaryFile() as out:
+    with tempfile.TemporaryDirectory(prefix="zh-fuzz-") as place, tempfile.TemporaryFile() as out:
+        corpus = Path(place, "corpus")
+        corpus.mkdir()
         done = subprocess.run(
             [
-                *(sys.executable, *child, target, corpus),
+                *(sys.executable, *child, target, str(corpus)),
                 *(limit, *LIMITS, f"-artifact_prefix={prefix}"),
             ],
-            env=os.environ | {"PYTHONPATH": f"{TOP / 'tests'}:{TOP}"},
+            # libFuzzer ends the process without a chance to tidy up: its files are ours to remove.
+            env=os.environ | {"PYTHONPATH": f"{TOP / 'tests'}:{TOP}", "TMPDIR": place},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
