@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 
 import wirekit
 from fuzz import mutate, seeds
@@ -20,6 +21,7 @@ from hgext_zmqhooks.wire.values import Event
 EVENTS = seeds.texts("events", "events", "event")
 BODY = EVENTS[0]
 SIGNATURE = bytes.fromhex(seeds.vectors("events")["events"][0]["signature"])
+RUNS = ("", "a", "a/b")
 PUBLIC = wirekit.key("publisher").public
 
 
@@ -49,6 +51,21 @@ def pattern(data: bytes) -> None:
         source = given.rsplit(":", 2)[0]
         assert not found.matches(given) or found.matches_source(source)
         assert not found.covers(source) or found.matches(given)
+
+
+def within(data: bytes) -> None:
+    """Where one pattern lies within another, every topic that fits the one fits the other."""
+    one, other, given = [*lines(data, 3), b"", b""][:3]
+    inner = value_or_refused(Pattern.parse, one.decode(errors="surrogateescape"))
+    outer = value_or_refused(Pattern.parse, other.decode(errors="surrogateescape"))
+    if inner is None or outer is None:
+        return
+    assert inner.within(inner)
+    if inner.within(outer):
+        texts = [given.decode(errors="surrogateescape")]
+        texts += [inner.text.replace("**", "*").replace("*", run).replace("?", "x") for run in RUNS]
+        for text in texts:
+            assert not inner.matches(text) or outer.matches(text)
 
 
 def json_value(data: bytes) -> None:
@@ -120,6 +137,15 @@ TARGETS = (
                 f"{item['pattern']}\n{item['topic']}".encode()
                 for item in seeds.vectors("topics")["patterns"]
             ),
+        ],
+        size=256,
+    ),
+    Target(
+        "within",
+        within,
+        [
+            f"{item['pattern']}\n{other['pattern']}\n{item['topic']}".encode()
+            for item, other in pairwise(seeds.vectors("topics")["patterns"])
         ],
         size=256,
     ),
