@@ -18,6 +18,7 @@ from hgext_zmqhooks.relay import reading
 from hgext_zmqhooks.relay.catalog import scan
 from hgext_zmqhooks.relay.peers import Address, Origin, Sent
 from hgext_zmqhooks.relay.sessions import Sessions
+from hgext_zmqhooks.relay.settings import Excess
 from hgext_zmqhooks.relay.shelf import Shelf
 from hgext_zmqhooks.relay.state import State
 from hgext_zmqhooks.service.life import Throttle
@@ -81,7 +82,7 @@ dialogues = st.builds(lambda first, rest: [first, *rest], begun, st.lists(steps,
 class World:
     """The sessions of a relay that serves these folders; `posted`: what each connection got."""
 
-    def __init__(self, folder: Path, globs: tuple[str, ...], name: str) -> None:
+    def __init__(self, folder: Path, globs: tuple[str, ...], name: str, excess: Excess) -> None:
         self.counters, throttle = Counters(), Throttle(logging.getLogger("zmqhooks.relay"))
         self.shelf = Shelf(self.counters, throttle)
         self.shelf.update([one for one in scan(globs) if one], 0.0)
@@ -97,6 +98,7 @@ class World:
             refresh=lambda tick: self.sessions.changed(self.shelf.poll(tick)),
             counters=self.counters,
             throttle=throttle,
+            excess=excess,
             clock=lambda: 0.0,
         )
 
@@ -122,11 +124,11 @@ class World:
 class Dialogue:
     """The same words in two worlds: in one of them there is nothing but the spy's repository."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, excess: Excess) -> None:
         hg = folder / "hg"
         self.secrets = Secrets(hg, KEYS.publisher)
-        self.whole = World(folder, (f"{hg}/**",), "whole")
-        self.bare = World(folder, (f"{hg}/{MINE}",), "bare")
+        self.whole = World(folder, (f"{hg}/**",), "whole", excess)
+        self.bare = World(folder, (f"{hg}/{MINE}",), "bare", excess)
         self.worlds = (self.whole, self.bare)
         self.said: list[bytes] = []
 
@@ -181,11 +183,11 @@ class Dialogue:
             world.state.close()
 
 
-def play(steps) -> Dialogue:
+def play(steps, excess: Excess = "narrow") -> Dialogue:
     """The dialogue to its end, with a last beat and a last turn; its files are gone then."""
     folder = Path(tempfile.mkdtemp(prefix="zh", dir="/tmp"))
     try:
-        dialogue = Dialogue(folder)
+        dialogue = Dialogue(folder, excess)
         for step in [*steps, ("wait", 5), ("turn",)]:
             dialogue.act(*step)
         dialogue.close()
@@ -195,8 +197,8 @@ def play(steps) -> Dialogue:
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-@given(dialogues)
-def test_an_identity_gets_no_byte_of_a_topic_that_it_may_not_read(steps) -> None:
+@given(dialogues, st.sampled_from(["narrow", "narrow", "refuse"]))
+def test_an_identity_gets_no_byte_of_a_topic_that_it_may_not_read(steps, excess) -> None:
     """What it is told is the same as if nothing secret were served, and it holds no secret byte.
 
     Of a repository of which it may read some branches only, it does learn from sequences, heads
@@ -206,7 +208,7 @@ def test_an_identity_gets_no_byte_of_a_topic_that_it_may_not_read(steps) -> None
     certificate, which goes with them; and the publish and broadcast endpoints, whose ipc sockets
     are for members of a group.
     """
-    play(steps).check()
+    play(steps, excess).check()
 
 
 HONEST = [("open", route, (["hg:**:**:"], {}, 5_000_000)) for route in (b"1", b"3")]
