@@ -44,6 +44,11 @@ class Lying(Liar):
             for journal in journals:
                 del self._journals[journal]
 
+    def _tell(self, journal: str) -> None:
+        with self._lock:
+            if journal in self._journals:  # else forgotten meanwhile
+                super()._tell(journal)
+
     def _say(self, route: bytes, message: object) -> None:
         if not self.mute:
             super()._say(route, message)
