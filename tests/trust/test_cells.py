@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from trust.cells import ATTACKERS, PROMISES, Cell, Mutation, every
-from trust.mutate import TOP, mutated
+from trust.mutate import TOP, mutated, row
 
 PAGE = (TOP / "docs" / "explanation" / "trust.md").read_text()
 CELLS = list(every())
@@ -57,3 +57,19 @@ def test_a_check_that_is_gone_or_stands_twice_is_noticed() -> None:
     for text in ("nothing", "if x: if x:"):
         with pytest.raises(AssertionError, match="times"):
             mutated(text, Mutation("file", "if x:", "if False:"))
+
+
+@pytest.mark.parametrize(
+    ("said", "caught"),
+    [
+        ("AssertionError: assert 0 == 1", "yes"),
+        ("assert not 1", "yes"),
+        ("Failed: DID NOT RAISE Refused", "yes"),
+        ("", "no"),
+        ("NameError: name 'x' is not defined", "no"),
+        ("outside the test: failed on setup", "no"),
+        ("pytest ended with 4: ", "no"),
+    ],
+)
+def test_only_an_assertion_of_the_test_itself_counts(said: str, caught: str) -> None:
+    assert row(CELLS[0], said)["caught"] == caught
