@@ -37,10 +37,10 @@ def mode(path: str | Path) -> int:
 )
 def test_a_signing_key_that_all_may_read(place: Place) -> None:
     """The daemons and hg refuse it; the error is the alarm."""
-    key = kit.write(place.folder / "publisher.key", place.keys.publisher.encode(), 0o644)
-    with pytest.raises(KeyFileError, match="mode 0644, looser than 0600"):
+    key = kit.write(place.folder / "publisher.key", place.keys.publisher.encode(), 0o604)
+    with pytest.raises(KeyFileError, match="mode 0604, looser than 0600"):
         files.load_secret(key)
-    with pytest.raises(SettingError, match="mode 0644, looser than 0600"):
+    with pytest.raises(SettingError, match="mode 0604, looser than 0600"):
         kit.hg_signer(key)
     key.chmod(0o600)
     assert files.load_secret(key).seed == kit.hg_signer(key).seed == place.keys.publisher.seed
@@ -225,21 +225,25 @@ def test_a_relay_of_his_own_with_a_certificate_of_his_own() -> None:
 
 @stops("exhaust", "hgext_zmqhooks/keys/files.py", "if not stat.S_ISREG(info.st_mode):")
 def test_a_pipe_in_place_of_a_key(place: Place) -> None:
-    """The error is the alarm; a push would wait at the pipe for ever."""
-    path = place.folder / "publisher.key"
+    """The error is the alarm. He would choose the key that is read, or let hg wait for one."""
+    path, key = place.folder / "publisher.key", place.keys.publisher.encode()
     os.mkfifo(path, 0o600)
+    his = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    os.write(his, key)
     with pytest.raises(KeyFileError, match="not a regular file"):
         files.load_secret(path)
+    os.close(his)
     path.unlink()
-    kit.write(path, place.keys.publisher.encode(), 0o600)
+    kit.write(path, key, 0o600)
     assert files.load_secret(path).name == "publisher"
 
 
 @stops("exhaust", "hgext_zmqhooks/keys/files.py", "if len(data) > limit:")
 def test_a_very_large_file_in_place_of_a_certificate(place: Place) -> None:
     """The error is the alarm."""
-    path = kit.write(place.folder / "relay.cert", b"x" * (files.LIMIT + 1), 0o644)
+    token = place.keys.relay.certificate or b""
+    path = kit.write(place.folder / "relay.cert", token + b"\n" * files.LIMIT, 0o644)
     with pytest.raises(KeyFileError, match="is larger than 65536 bytes"):
         files.load_certificate(path)
-    kit.write(path, place.keys.relay.certificate or b"", 0o644)
+    kit.write(path, token, 0o644)
     assert files.load_certificate(path).sub == "relay"
