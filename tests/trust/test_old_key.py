@@ -234,7 +234,7 @@ def test_a_revoked_reader_that_would_try_again_for_ever(place: Place) -> None:
     with place.relay(broadcast=tcp, broadcast_readers=paths) as relay:
         place.keys.revoke(stolen.name)
         assert kit.handshake_answer(place, tcp, stolen) == 400
-        assert relay.counters.get("refused", "revoked") == 1
+        assert relay.counters.get("refused", "revoked") >= 1  # more, if an answer was lost
         with kit.listen(place, tcp, place.keys.subscriber) as honest:
             kit.hears(place, repo, honest)
 
