@@ -21,6 +21,8 @@ from .topics import Pattern
 
 TYP = "zmqhooks-cert+jwt"
 ROLES = ("publisher", "subscriber", "relay")
+LAST = 253_402_300_799
+"""The end of the year 9999 in unix seconds, the last that calendars write."""
 MAX_LENGTH = 16_384
 """Bytes; a certificate with a hundred patterns has about 5,000."""
 
@@ -141,6 +143,6 @@ def _strings(value: object, claim: str) -> list[str]:
 
 
 def _seconds(value: object, claim: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
-        raise Refused("bad-certificate", f"{claim} is not a whole number of seconds")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LAST:
+        raise Refused("bad-certificate", f"{claim} is not a whole number of seconds up to {LAST}")
     return value

@@ -12,12 +12,13 @@ with the highest `number` counts, and every change makes a new number. A name th
 be certified anew, from the second after `before` on.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 from . import jws
-from .certificates import Certificate
+from .certificates import LAST, Certificate
 from .keyfiles import SecretKey
 from .reader import Reader
 
@@ -25,11 +26,10 @@ TYP = "zmqhooks-crl+jwt"
 MAX_LENGTH = 1024 * 1024
 """Bytes; enough for about 7,000 entries by id."""
 
-LAST = 253_402_300_799
-"""The end of the year 9999, the last that calendars write."""
-
 BAD = "bad-revocations"
 """The kind of refusal of what is no revocation list."""
+
+_NAME = re.compile(".{1,255}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,8 @@ def _entry(reader: Reader) -> Revoked:
         raise reader.refuse("jti", "there, or `sub` and `before` instead of it")
     at = _seconds(reader, "at")
     if "jti" in reader:
-        return Revoked(at, jti=reader.text("jti"), sub=reader.maybe("sub"))
-    return Revoked(at, sub=reader.text("sub"), before=_seconds(reader, "before"))
+        return Revoked(at, jti=reader.text("jti", _NAME), sub=reader.maybe("sub"))
+    return Revoked(at, sub=reader.text("sub", _NAME), before=_seconds(reader, "before"))
 
 
 def _seconds(reader: Reader, key: str) -> int:

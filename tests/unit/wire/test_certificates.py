@@ -113,7 +113,7 @@ CNF = CLAIMS["cnf"]
         {"nbf": 1.5},
         {"nbf": -1},
         {"nbf": "1"},
-        {"exp": 2**53},
+        {"exp": certificates.LAST + 1},
         {"exp": 10**400},
         {"exp": float("nan")},
         {"exp": NOW - 3600},
