@@ -54,7 +54,9 @@ class Stage:
         self._keys = keys
         self._context = context
         relay = load_secret(site.folder / "keys" / "relay.key")
-        self._place = SimpleNamespace(context=context, keys=SimpleNamespace(relay=relay))
+        self._place = SimpleNamespace(
+            context=context, keys=SimpleNamespace(relay=relay), relay_key=relay.curve_public
+        )
         self._endpoint = site.endpoint("subscribe")
         publisher = load_secret(site.folder / "keys" / "publisher.key")
         self._repo = relaykit.Repo(site.root, "team/app", publisher)
