@@ -163,7 +163,7 @@ def test_the_journal_of_another_repository_under_a_name(scene: scenes.Scene) -> 
     made = Journal(scene.publisher, "third", THIRD).record()
     scene.tell(third, made)
     scene.goes_on()
-    assert scene.refused("wrong-repo") == 1
+    assert scene.refused("wrong-repo") >= 1
     assert not scene.has(made)
 
 

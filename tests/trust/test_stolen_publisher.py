@@ -106,7 +106,7 @@ def test_the_history_once_more_in_a_new_journal(scene: scenes.Scene) -> None:
     third = scene.liar.serve("app", THIRD)
     scene.tell(third, again)
     scene.goes_on()
-    assert scene.refused("unfit-journal") == 1
+    assert scene.refused("unfit-journal") >= 1
     assert not scene.has(again)
 
 
@@ -116,7 +116,7 @@ def test_a_new_journal_that_continues_what_never_was(scene: scenes.Scene) -> Non
     forged = made.record(continues=Continued(APP, 1, "0" * 64))
     scene.tell(scene.liar.serve("app", THIRD), forged)
     scene.goes_on()
-    assert scene.refused("fork") == 1
+    assert scene.refused("fork") >= 1
     assert not scene.has(forged)
 
 
