@@ -348,7 +348,7 @@ class Sessions:
                 self._say(peer, Bye("silence"))
                 self._fail(peer, f"silent for {SILENCE_SECONDS:.0f} s")
             elif (refused := self._admission.ended(peer.hello, now)) is not None:
-                self._say(peer, SessionRefused(refused.kind, refused.detail))
+                self._refused(peer.address, peer.origin, refused, peer.name)
                 self._fail(peer, refused.detail)
             elif tick - peer.beaten >= BEAT_SECONDS and not peer.unsent:
                 peer.beaten = tick

@@ -150,11 +150,12 @@ def test_a_session_with_an_expired_certificate(place: Place) -> None:
 def test_a_session_that_is_open_when_its_certificate_ends(place: Place) -> None:
     repo = place.repo()
     old = place.keys.make("old", read=(EVERYTHING,), lasts=2.0)
-    with place.relay():
+    with place.relay() as relay:
         late = place.client(key=old)
         late.follow()
         said = late.hear(SessionRefused, seconds=SOON)
         assert said.kind == "expired"
+        assert relay.counters.get("refused", "expired") == 1
         kit.reads(place.client(), repo)
         assert not late.socket.poll(0), "it heard something after that"
 

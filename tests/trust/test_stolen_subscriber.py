@@ -246,12 +246,13 @@ def test_a_session_after_it_was_revoked(place: Place, stolen: SecretKey) -> None
 )
 def test_a_session_that_is_open_when_it_is_revoked(place: Place, stolen: SecretKey) -> None:
     repo = place.repo()
-    with place.relay():
+    with place.relay() as relay:
         thief = place.client()
         kit.reads(thief, repo, MAY)
         place.keys.revoke(stolen.name)
         said = thief.hear(SessionRefused, seconds=SOON)
         assert said.kind == "revoked"
+        assert relay.counters.get("refused", "revoked") == 1
         kit.reads(place.client(key=place.keys.make("ci-2", read=(MAY,))), repo, MAY)
         assert not thief.socket.poll(0), "it heard something after that"
 
