@@ -278,6 +278,7 @@ class _Dialogue:
                 self._heard_of()
                 self._client.greeted(message.name, len(message.journals))
                 self._alarm(self._journals.welcome(message.journals, self._tools.clock()))
+                self._tell_where_it_begins()
                 self._follow()
             case Beat():
                 self._heard_of()
@@ -319,6 +320,11 @@ class _Dialogue:
         patterns = tuple(pattern.text for pattern in self._tools.patterns)
         self._say(Follow(patterns, self._journals.positions(tick), CREDIT))
         self._follow_at = self._journals.next_retry(tick)
+
+    def _tell_where_it_begins(self) -> None:
+        if passed_over := self._journals.passed_over:
+            said = fields(events=passed_over, key="start")
+            self._log.info("seen for the first time: what is there is not read", extra=said)
 
     def _alarm(self, alarms: list[Alarm]) -> None:
         for one in alarms:

@@ -99,6 +99,8 @@ class Journals:
         self._store = store
         self._relay = relay
         self._start = start
+        self.passed_over = 0
+        """Events that are not read because `start` says so, at the first contact."""
         self._all: dict[str, Journal] = {}
         self._elsewhere: dict[str, dict[str, Journal]] = {}
         for number, row in enumerate(store.journals()):
@@ -116,7 +118,13 @@ class Journals:
         """
         infos = list(infos)
         if self._store.first_contact(self._relay) and len(infos) <= MAX_JOURNALS:
-            self._store.learn(self._relay, list(self._beginnings(infos, now)), now)
+            beginnings = list(self._beginnings(infos, now))
+            self._store.learn(self._relay, beginnings, now)
+            self.passed_over = sum(
+                info.sequence - info.first + 1
+                for info, begun in zip(infos, beginnings, strict=True)
+                if begun.scanned
+            )
         return self.heads(infos, now)
 
     def heads(self, infos: Iterable[JournalInfo], now: float) -> list[Alarm]:

@@ -124,9 +124,11 @@ def test_the_first_welcome_decides_where_reading_begins(
     world.restart()
 
     world.welcome(info(7))
+    assert world.journals.passed_over == (scanned or 0)
     world.restart()
     world.welcome(info(9), info(3, TWO, repo="later"))
 
+    assert world.journals.passed_over == 0
     assert world.row().scanned == scanned
     assert world.journals.positions(0)[ONE] == position
     assert world.journals.positions(0)[TWO] == 0
