@@ -57,10 +57,7 @@ class Admission:
 
     def check_frames(self, frames: Sequence[bytes]) -> None:
         """Before anything else is looked at."""
-        if len(frames) > self._limits.frames:
-            raise Refused(
-                "frames", f"{len(frames)} frames; `limits.frames` is {self._limits.frames}"
-            )
+        self._limits.check([len(frame) for frame in frames])
 
     def check_sessions(self, hello: Hello, others: Iterable[Hello]) -> None:
         """`others`: who has a session; one that this HELLO replaces is not counted."""

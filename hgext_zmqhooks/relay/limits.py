@@ -1,7 +1,7 @@
 """What a relay grants its peers, as `limits:` in relay.yml says.
 
 limits:
-  message: 2MiB        # one frame; who sends more is disconnected
+  message: 2MiB        # one frame; who sends more than twice of it is disconnected
   frames: 8            # of one message
   sessions: 8          # at one time under one name
   patterns: 1000       # of one session
@@ -9,11 +9,13 @@ limits:
   unfinished: 4MiB     # of a message whose end has not come, over tcp
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 
 from ..service.config import Size
+from ..wire.errors import Refused
 from ..wire.messages import MAX_MESSAGE, MAX_PATTERNS
 
 LEAST_MESSAGE = 65_536
@@ -32,6 +34,22 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patterns: Annotated[int, msgspec.Meta(ge=1, le=MAX_PATTERNS)] = MAX_PATTERNS
     handshakes: Count = 50
     unfinished: Size = Size(4 << 20)
+
+    @property
+    def cut(self) -> int:
+        """Bytes of a frame from which on libzmq hangs up, without a word: what is shorter is ours.
+
+        We refuse what is longer than `message`, count it, and say why.
+        """
+        return 2 * self.message
+
+    def check(self, sizes: Sequence[int]) -> None:
+        """Refused for a message whose frames have these sizes, before anything is read of it."""
+        if len(sizes) > self.frames:
+            raise Refused("frames", f"{len(sizes)} frames; `limits.frames` is {self.frames}")
+        if max(sizes, default=0) > self.message:
+            reason = f"a frame of {max(sizes)} bytes; `limits.message` is {self.message}"
+            raise Refused("message", reason)
 
     def fault(self) -> tuple[str, int, str] | None:
         """The key, the value and the reason of what cannot be; None if all is well."""

@@ -30,6 +30,7 @@ from ..wire.keyring import Keyring
 from ..wire.question import Question
 from ..wire.values import Event
 from .intray import Intray
+from .limits import Limits
 from .peers import Address
 
 PER_TURN = 256
@@ -57,7 +58,7 @@ def acknowledgement(event: bytes) -> bytes:
 class Live:
     """The receiving end; `socket` is bound by who makes it. `answer`: what a question gets.
 
-    `frames`: the most that a message may have. `curve`: the endpoint is one where a question needs
+    `limits`: of frames and bytes of a message. `curve`: the endpoint is one where a question needs
     a certificate, and a copy comes from no other peer than its signer. `heard`: is told of each
     message.
     """
@@ -68,7 +69,7 @@ class Live:
     throttle: Throttle
     answer: Callable[[Question, Certificate | None], bytes]
     curve: bool
-    frames: int
+    limits: Limits
     heard: Callable[[Sequence[zmq.Frame]], None]
     tray: Intray = field(default_factory=lambda: Intray(WAITING_BYTES, ALL_WAITING_BYTES))
 
@@ -125,9 +126,7 @@ class Live:
         return event
 
     def _opened(self, received: list[zmq.Frame]) -> list[bytes]:
-        if len(received) > self.frames:
-            reason = f"{len(received)} frames; `limits.frames` is {self.frames}"
-            raise Refused("frames", reason)
+        self.limits.check([len(frame) for frame in received])
         return [frame.bytes for frame in received]
 
     def _authentic(self, message: Message, key: str | None, now: float) -> Event:

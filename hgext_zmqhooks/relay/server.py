@@ -149,7 +149,7 @@ class Relay:
             self._throttle,
             answers,
             curve,
-            limits.frames,
+            limits,
             self._connections.heard,
         )
         self._live.subscribe()
@@ -175,7 +175,7 @@ class Relay:
 
     def _publish(self) -> "zmq.Socket[bytes]":
         given = self._settings
-        socket = self._socket(zmq.XSUB, given.limits.message, given.publish)
+        socket = self._socket(zmq.XSUB, given.limits.cut, given.publish)
         socket.setsockopt(zmq.SNDHWM, PUBLISH_HWM)
         if self._settings.publish.transport == "tcp":
             sockets.curve_server(socket, self._secret, PUBLISH)
@@ -183,7 +183,7 @@ class Relay:
         return socket
 
     def _router(self, *endpoints: Endpoint) -> "zmq.Socket[bytes]":
-        socket = self._socket(zmq.ROUTER, self._settings.limits.message, *endpoints)
+        socket = self._socket(zmq.ROUTER, self._settings.limits.cut, *endpoints)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         return socket
 

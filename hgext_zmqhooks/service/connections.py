@@ -59,7 +59,9 @@ class _Connection:
 
 
 class Connections:
-    """The connections of all sockets that are watched, by their descriptor.
+    """The connections of all sockets that are watched, by socket and descriptor.
+
+    A descriptor may go from one socket to another before both monitors are read.
 
     `limit`: bytes. `cut_off` is told the address of a peer that was cut off, and the bytes.
     """
@@ -74,7 +76,7 @@ class Connections:
         self._limit = limit
         self._cut_off = cut_off
         self._watched: list[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]] = []
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[tuple[int, int], _Connection] = {}
         self._looked = -LOOK_SECONDS
 
     def __len__(self) -> int:
@@ -101,8 +103,11 @@ class Connections:
     def heard(self, frames: Sequence[zmq.Frame]) -> None:
         """A complete message came: these frames, less those that libzmq itself put before them."""
         fd = descriptor(frames[0]) if self._connections and frames else None
-        if fd in self._connections:
-            self._connections[fd].heard = True
+        if fd is None:
+            return
+        for watched in range(len(self._watched)):
+            if connection := self._connections.get((watched, fd)):
+                connection.heard = True
 
     def look(self, tick: float) -> None:
         """Take note of who came and went; cut off who sent too much. `tick`: monotonic."""
@@ -131,12 +136,15 @@ class Connections:
 
     def _note(self, watched: int, event: bytes, _: bytes) -> None:
         kind, fd = _EVENT.unpack(event)
-        self._connections.pop(fd, None)
+        self._connections.pop((watched, fd), None)
         if kind == zmq.EVENT_ACCEPTED:
             with contextlib.suppress(OSError), _borrowed(fd) as own:
                 if own.family in {socket.AF_INET, socket.AF_INET6}:
                     peer = own.getpeername()
-                    self._connections[fd] = _Connection(watched, fd, own.family, peer)
+                    self._connections[watched, fd] = _Connection(watched, fd, own.family, peer)
+
+    def _forget(self, connection: _Connection) -> None:
+        del self._connections[connection.watched, connection.fd]
 
     def _judge(self, connection: _Connection, heartbeats: float) -> None:
         """Too much at two looks, and no message between them: what came before would be here."""
@@ -150,11 +158,11 @@ class Connections:
             if grown > self._limit:
                 grown -= _unread(connection)
         except OSError:  # gone; the monitor will say so, or has said it before
-            self._connections.pop(connection.fd)
+            self._forget(connection)
             return
         suspected = grown > self._limit
         if suspected and connection.suspected and _shut(connection):
-            self._connections.pop(connection.fd)
+            self._forget(connection)
             self._cut_off(str(connection.peer[0]), int(grown))
         connection.heard, connection.suspected = False, suspected
 

@@ -191,6 +191,15 @@ def test_a_message_of_more_frames_than_the_limit_is_refused(place):
         assert relay.counters.get("refused", "frames") == 1
 
 
+def test_a_live_copy_of_more_bytes_than_the_limit_is_refused(place):
+    repo = place.repo()
+    with place.relay(limits=Limits(message=65_536)) as relay:
+        copies = [one.frames() for one in repo.commit()]
+        answers = publish_live(place, [[*copies[0][:3], bytes(65_537)], copies[0]], seconds=3)
+        assert len(answers) == 1
+        assert relay.counters.get("refused", "message") == 1
+
+
 def test_a_session_beyond_its_certificate_is_refused_by_name_if_so_configured(place):
     place.repo().commit()
     key = place.keys.make("team", read=("hg:team/**:**:",))

@@ -37,8 +37,9 @@ from hgext_zmqhooks.wire.keyring import Keyring
 from hgext_zmqhooks.wire.revocations import Revoked, issue
 from hgext_zmqhooks.wire.session import Ack, Events, Follow, Hello, Record, SessionRefused
 from hgext_zmqhooks.wire.topics import Pattern
-from subscriber.intake.client import Client, new_identity
+from subscriber.intake.client import Client
 from subscriber.intake.connect import Remote
+from subscriber.intake.current import Current, new_identity
 from subscriber.intake.inbox import Tools
 from subscriber.intake.verify import Verifier
 from subscriber.store.sqlite import SqliteStore
@@ -78,8 +79,7 @@ class Reader:
         client = Client(
             self.context,
             Remote(address, address, lambda: self.keys.relay.certificate),
-            new_identity(self.keys.subscriber, "ci", self.store.identity()),
-            tools,
+            Current(new_identity(self.keys.subscriber, "ci", self.store.identity()), tools),
             start=start,
             on_welcome=lambda: None,
         )

@@ -205,7 +205,7 @@ def test_a_message_larger_than_any_may_be(place: Place) -> None:
     with place.relay(subscribe=(tcp,), limits=Limits(message=65_536)) as relay:
         stranger = place.client(endpoint=tcp, curve=kit.unknown("mallory"))
         monitor = stranger.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        stranger.send([b"x" * 65_537])
+        stranger.send([b"x" * 131_073])
         assert monitor.poll(SOON * 1000), "the connection was not ended"
         assert relay.counters.get("refused", "too-much") == 0, "it came as far as the sessions"
         stranger.socket.disable_monitor()
@@ -251,5 +251,5 @@ def test_a_message_whose_end_never_comes(place: Place) -> None:
     with place.relay(subscribe=(tcp,), limits=limits) as relay:
         with CurvePeer(tcp, kit.unknown("mallory"), place.relay_key, "DEALER") as stranger:
             kit.endless(stranger, lambda: kit.refusals(relay), most=64 << 20)
-        kit.soon(lambda: relay.counters.get("refused", "unfinished"), "the count")
+            kit.soon(lambda: relay.counters.get("refused", "unfinished"), "the count")
         kit.reads(place.client(endpoint=tcp), repo)

@@ -370,7 +370,7 @@ def test_patterns_without_end(place: Place, stolen: SecretKey) -> None:
         kit.reads(place.client(), repo, MAY)
 
 
-@stops("exhaust", "hgext_zmqhooks/relay/admission.py", "if len(frames) > self._limits.frames:")
+@stops("exhaust", "hgext_zmqhooks/relay/limits.py", "if len(sizes) > self.frames:")
 def test_a_message_of_very_many_frames(place: Place, stolen: SecretKey) -> None:
     repo = place.repo()
     with place.relay() as relay:
@@ -380,4 +380,17 @@ def test_a_message_of_very_many_frames(place: Place, stolen: SecretKey) -> None:
         said = thief.hear(SessionRefused, seconds=SOON)
         assert said.kind == "frames"
         assert relay.counters.get("refused", "frames") == 1
+        kit.reads(place.client(), repo, MAY)
+
+
+@stops("exhaust", "hgext_zmqhooks/relay/limits.py", "if max(sizes, default=0) > self.message:")
+def test_a_frame_longer_than_it_may_be(place: Place, stolen: SecretKey) -> None:
+    repo = place.repo()
+    with place.relay(limits=Limits(message=65_536)) as relay:
+        thief = place.client()
+        assert isinstance(thief.hello(), Welcome)
+        thief.send([messages.VERSION, b"BEAT", b"{}", b"x" * 65_537])
+        said = thief.hear(SessionRefused, seconds=SOON)
+        assert said.kind == "message"
+        assert relay.counters.get("refused", "message") == 1
         kit.reads(place.client(), repo, MAY)

@@ -406,6 +406,17 @@ class TestLimits:
         assert (bench.counters.get("refused", "frames"), len(bench.sessions)) == (1, 0)
         bench.state.close()
 
+    def test_bytes_of_one_frame(self, place):
+        bench = Bench(place, limits=Limits(message=65_536))
+        peer = self.open(bench.peer())
+        frames = [*messages.encode(Beat())[:3], bytes(65_537)]
+        bench.sessions.receive(Address(0, b"a"), peer.origin, frames, NOW, 0.0)
+        assert self.refusal(bench.said()) == (
+            "message", "a frame of 65537 bytes; `limits.message` is 65536"
+        )  # fmt: skip
+        assert (bench.counters.get("refused", "message"), len(bench.sessions)) == (1, 0)
+        bench.state.close()
+
 
 class TestExcess:
     """A session that asks for more than its certificate lets it read."""

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import socket as sockets
+import struct
 
 import pytest
 import zmq
@@ -145,11 +146,21 @@ def test_a_descriptor_that_belongs_to_somebody_else_now_is_let_alone(bench):
     # One that is no socket any more is forgotten.
     os.close(known.fd)
     bench.connections.cut(bench.socket)
-    bench.connections._connections = {known.fd: known}
+    bench.connections._connections = {(known.watched, known.fd): known}
     bench.look()
     assert len(bench.connections) == 0
     accepted.close()
     innocent.close()
+
+
+def test_a_descriptor_that_another_socket_had_before_stays_known(bench, new):
+    # Given a connection whose descriptor another socket had, and its monitor tells so afterwards
+    bench.connections.watch(new(zmq.ROUTER))
+    bench.peer()
+    (known,) = bench.connections._connections.values()
+    bench.connections._note(1, struct.pack("=hi", zmq.EVENT_DISCONNECTED, known.fd), b"")
+
+    assert list(bench.connections._connections.values()) == [known]
 
 
 def test_messages_of_other_sockets_are_passed_over(bench, new, context):
