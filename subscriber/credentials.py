@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hgext_zmqhooks.keys import files, renew
 from hgext_zmqhooks.keys.named import Named, Trust
-from hgext_zmqhooks.relay.reload import OwnKey, needs_certificate
+from hgext_zmqhooks.relay.reload import OwnKey
 from hgext_zmqhooks.relay.settings import RelaySettings
 from hgext_zmqhooks.service import parsing
 from hgext_zmqhooks.service.errors import ConfigError, ServiceError
@@ -87,7 +87,7 @@ def load_relay(settings: Settings, inside: RelaySettings) -> tuple[OwnKey, Keyri
         role="relay",
     )
     keyring = relay_trust(settings, inside).keyring()
-    return OwnKey(named, keyring, certified=needs_certificate(inside)), keyring
+    return OwnKey(named, keyring, certified=inside.needs_certificate), keyring
 
 
 def relay_trust(settings: Settings, inside: RelaySettings) -> Trust:

@@ -28,7 +28,7 @@ from ..service.table import aligned
 from ..service.watch import Watch
 from . import readers, report, settings, state
 from .catalog import without_repository
-from .reload import OwnKey, needs_certificate, readers_part, trust_part
+from .reload import OwnKey, readers_part, trust_part
 from .report import Health, Lag
 from .server import Relay
 
@@ -87,7 +87,7 @@ def serve(given: settings.RelaySettings, config: Path) -> int:
     named = Named(config, "key", given.key, given.trust, socket.gethostname(), "relay")
     trust = Trust(config, given.trust, given.revocations)
     keyring = trust.keyring()
-    own = OwnKey(named, keyring, certified=needs_certificate(given))
+    own = OwnKey(named, keyring, certified=given.needs_certificate)
     life = Life()
     life.catch_signals()
     raise_descriptors()

@@ -12,7 +12,7 @@ from .shelf import Shelf
 
 def check_certificate(settings: RelaySettings, secret: SecretKey, keyring: Keyring) -> None:
     """Clients would refuse a server without a fitting certificate, each with its own alarm."""
-    if not settings.subscribe and not settings.broadcast_readers:
+    if not settings.needs_certificate:
         return
     try:
         keyring.peer(secret.certificate or b"", "relay", time.time())

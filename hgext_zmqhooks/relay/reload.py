@@ -75,11 +75,6 @@ class OwnKey:
             warn_of(self._named.key, self.secret, "relay", self._keyring)
 
 
-def needs_certificate(settings: RelaySettings) -> bool:
-    """Whether clients ask for the relay's certificate."""
-    return bool(settings.subscribe or settings.broadcast_readers)
-
-
 def warn_of(key: str, secret: SecretKey, role: str, keyring: Keyring) -> None:
     """Say if those whom we trust now do not stand for our own certificate any more."""
     try:

@@ -191,6 +191,11 @@ class RelaySettings:
             yield self.broadcast
 
     @property
+    def needs_certificate(self) -> bool:
+        """Whether clients ask for the relay's certificate."""
+        return bool(self.subscribe or self.broadcast_readers)
+
+    @property
     def is_open(self) -> bool:
         """Whether anyone who can connect over tcp may read the broadcast."""
         tcp = self.broadcast is not None and self.broadcast.transport == "tcp"
