@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ..wire import events
 from ..wire.errors import Refused
-from ..wire.messages import JournalInfo
+from ..wire.verbs import JournalInfo
 from .format import EVENTS, HEAD, JournalError, Torn
 from .heads import BadHead, Closed, Head, decode, emptied, extend
 from .origin import Origin, open_events

@@ -16,7 +16,6 @@ from ..journal.follow import UnknownJournal
 from ..journal.format import JournalError
 from ..service.life import ROOT, Throttle, fields
 from ..service.metrics import Counters
-from ..wire import messages
 from ..wire.errors import Refused
 from ..wire.keyring import Keyring
 from ..wire.messages import BEAT_SECONDS, MAX_BATCH, SILENCE_SECONDS
@@ -29,7 +28,6 @@ from ..wire.session import (
     Hello,
     JournalInfo,
     Message,
-    SessionRefused,
     Welcome,
 )
 from .admission import Admission
@@ -120,7 +118,8 @@ class Sessions:
         self._now = now
         peer = self._peers.get(address)
         if peer is not None and peer.origin != origin:
-            self._refused(address, origin, Refused("not-allowed", "another key on this connection"))
+            refused = Refused("not-allowed", "another key on this connection")
+            self._refuse(Peer(address, origin, tick), refused)
             return
         peer = peer or Peer(address, origin, tick)
         try:
@@ -128,8 +127,7 @@ class Sessions:
             self._handle(peer, peer.session.receive(frames), now, tick)
             peer.heard = tick
         except Refused as refused:
-            self._refused(address, origin, refused, peer.name)
-            self._fail(peer, f"{refused.kind}: {refused.detail}")
+            self._refuse(peer, refused)
 
     def knows(self, address: Address) -> bool:
         """Whether this connection has a session."""
@@ -143,8 +141,7 @@ class Sessions:
             self._counters.add("refused", refused.kind)
             self._throttle.warning("session-too-much", "messages of a stranger dropped")
             return
-        self._refused(address, peer.origin, refused, peer.name)
-        self._fail(peer, refused.detail)
+        self._refuse(peer, refused)
 
     def _handle(self, peer: Peer, message: Message, now: float, tick: float) -> None:
         match message:
@@ -225,22 +222,22 @@ class Sessions:
         if waiting is not None:
             self._send_events(peer, waiting)
 
-    def _refused(self, address: Address, origin: Origin, refused: Refused, name: str = "") -> None:
-        """Count, say and tell the peer.
+    def _refuse(self, peer: Peer, refused: Refused) -> None:
+        """Count, say and tell the peer; its session is over.
 
         A message out of nowhere gets an answer too: after a restart of ours the peer must learn
-        that it has to say HELLO again.
+        that it has to say HELLO again. That REFUSED is the first message of a session of its own.
         """
         self._counters.add("refused", refused.kind)
         self._throttle.warning(
             f"session-{refused.kind}",
             "subscriber refused",
-            subscriber=name or None,
-            key=origin.key,
+            subscriber=peer.name or None,
+            key=peer.origin.key,
             reason=refused.detail[:300],
         )
-        answer = SessionRefused(refused.kind, refused.detail[:1000])
-        self._post(address, messages.encode(answer))
+        self._fail(peer, f"{refused.kind}: {refused.detail}")
+        self._offer(peer, peer.session.refuse(refused.kind, refused.detail[:1000]))
 
     # What goes out
 
@@ -348,8 +345,7 @@ class Sessions:
                 self._say(peer, Bye("silence"))
                 self._fail(peer, f"silent for {SILENCE_SECONDS:.0f} s")
             elif (refused := self._admission.ended(peer.hello, now)) is not None:
-                self._refused(peer.address, peer.origin, refused, peer.name)
-                self._fail(peer, refused.detail)
+                self._refuse(peer, refused)
             elif tick - peer.beaten >= BEAT_SECONDS and not peer.unsent:
                 peer.beaten = tick
                 self._say(peer, Beat(self._moved(peer)))

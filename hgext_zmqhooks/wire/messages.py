@@ -1,24 +1,37 @@
-"""What relay and subscriber say to each other in a session, and the four frames that carry it.
+"""The four frames that carry what verbs.py lists, and the limits of a session.
 
     "zmqhooks/1" | verb | JSON header | payload
 
 The payload is empty but for EVENTS, where it holds signature (64 bytes) and event of each record,
 one after another, as the header's `records` ([sequence, certificate SHA-256, length of event])
-say. Positions are sequences. Credit is in bytes of header and payload. `round` counts the FOLLOWs
-of a session: EVENTS and ACK carry the one they belong to, so that what was under way when a new
-FOLLOW was sent is not taken for its answer. `session.Session` fills it in.
+say.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 from .envelope import SIGNATURE_LENGTH
 from .errors import Refused
 from .events import MAX_LENGTH as MAX_EVENT
 from .events import dumps
 from .reader import Reader, parse
+from .verbs import (
+    VERBS,
+    Ack,
+    Beat,
+    Bye,
+    Events,
+    Follow,
+    Hello,
+    JournalInfo,
+    Message,
+    Position,
+    Record,
+    SessionRefused,
+    Since,
+    Welcome,
+)
 
 VERSION = b"zmqhooks/1"
 MAX_MESSAGE = 2_097_152
@@ -26,8 +39,6 @@ MAX_MESSAGE = 2_097_152
 MAX_RECORDS = 1000
 MAX_BATCH = 1_048_576
 """Bytes of header and payload at which a relay ends a batch; one record may exceed it."""
-CREDIT = 4_194_304
-"""Bytes that a subscriber lets a relay have under way by default."""
 BEAT_SECONDS = 5.0
 SILENCE_SECONDS = 15.0
 MAX_PATTERNS = 1000
@@ -41,133 +52,11 @@ _ID = re.compile("[0-9A-Za-z_-]{1,64}")
 _KIND = re.compile("[a-z0-9-]{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
-class JournalInfo:
-    """One journal as a relay sees it: the first sequence kept and the last one committed.
-
-    `closed`: another journal took over from it; nothing will be added.
-    """
-
-    journal: str
-    repo: str
-    first: int
-    sequence: int
-    closed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Since:
-    """A position by time: the first event that is not older, unix seconds."""
-
-    seconds: float
-
-
-Position = int | Since | None
-"""Last sequence handled; or by time; None: do not send this journal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """Subscriber: who I am. `store` names my memory, `instance` this process."""
-
-    certificate: bytes
-    name: str
-    store: str
-    instance: str
-
-
-@dataclass(frozen=True, slots=True)
-class Welcome:
-    """Relay: who I am and which journals you may read, in the order of their repositories."""
-
-    name: str
-    journals: tuple[JournalInfo, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Follow:
-    """Subscriber: what I want and where I stand; replaces an earlier one.
-
-    A journal that `positions` does not name is sent from its first event.
-    """
-
-    patterns: tuple[str, ...]
-    positions: Mapping[str, Position]
-    credit: int = CREDIT
-    round: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One event of a batch; `certificate` is the hex SHA-256 of one of the batch's tokens."""
-
-    sequence: int
-    certificate: str
-    signature: bytes
-    event: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Events:
-    """Relay: the matching events of one journal, in order, and how far it was looked through."""
-
-    journal: str
-    scanned: int
-    certificates: tuple[bytes, ...] = ()
-    records: tuple[Record, ...] = ()
-    round: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """Subscriber: stored up to here; `credit` bytes may be sent again."""
-
-    positions: Mapping[str, int]
-    credit: int = 0
-    round: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """Either side: I live. A relay adds the journals whose heads moved since its last one."""
-
-    heads: tuple[JournalInfo, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Bye:
-    """Either side: I leave in order."""
-
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRefused:
-    """Relay: no, and why; the session is over."""
-
-    kind: str
-    detail: str
-
-
-Message = Hello | Welcome | Follow | Events | Ack | Beat | Bye | SessionRefused
-
-VERBS: Mapping[type[Any], bytes] = {
-    Hello: b"HELLO",
-    Welcome: b"WELCOME",
-    Follow: b"FOLLOW",
-    Events: b"EVENTS",
-    Ack: b"ACK",
-    Beat: b"BEAT",
-    Bye: b"BYE",
-    SessionRefused: b"REFUSED",
-}
-
-
 def cost(frames: Sequence[bytes]) -> int:
     """Bytes of credit that a message takes.
 
     >>> cost(encode(Beat()))
-    12
+    23
     """
     return len(frames[2]) + len(frames[3])
 
@@ -175,11 +64,12 @@ def cost(frames: Sequence[bytes]) -> int:
 def encode(message: Message) -> list[bytes]:
     """The four frames.
 
-    >>> encode(Bye("stopping"))
-    [b'zmqhooks/1', b'BYE', b'{"reason":"stopping"}', b'']
+    >>> encode(Bye("stopping", number=1))
+    [b'zmqhooks/1', b'BYE', b'{"number":1,"reason":"stopping"}', b'']
     """
     header, payload = _header(message)
-    return [VERSION, VERBS[type(message)], dumps(header), payload]
+    numbered = {"number": message.number, **header}
+    return [VERSION, VERBS[type(message)], dumps(numbered), payload]
 
 
 def _header(message: Message) -> tuple[dict[str, object], bytes]:
@@ -258,12 +148,13 @@ def decode(frames: Sequence[bytes]) -> Message:
     if read is None:
         raise Refused("bad-message", f"unknown verb {frames[1][:40]!r}")
     try:
-        header = parse(frames[2])
+        value = parse(frames[2])
     except ValueError as error:
         raise Refused("bad-message", f"the header is not JSON ({error})") from None
     if frames[3] and frames[1] != b"EVENTS":
         raise Refused("bad-message", f"{frames[1].decode()} has a payload")
-    return read(Reader(header, "bad-message"), frames[3])
+    header = Reader(value, "bad-message")
+    return replace(read(header, frames[3]), number=header.number("number"))
 
 
 def _read_hello(header: Reader, _: bytes) -> Hello:

@@ -8,6 +8,10 @@ A subscriber grants credit in bytes with FOLLOW and gives back with ACK what it 
 sends EVENTS only within it, so that a slow subscriber holds its credit and nothing else. Each
 FOLLOW begins a new round; EVENTS and ACKs of an older one, which crossed it on the way, count as
 signs of life only.
+
+Each side numbers what it says: 1, 2, 3. CURVE asks for growing nonces, not for dense ones, so that
+who stands on the way could take out a whole message. The next one then ends the session, and a new
+one begins at the positions that are stored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +20,9 @@ from enum import Enum
 
 from . import messages
 from .errors import Refused
-from .messages import (
-    MAX_MESSAGE,
+from .messages import MAX_MESSAGE
+from .verbs import (
+    VERBS,
     Ack,
     Beat,
     Bye,
@@ -110,6 +115,7 @@ class Session:
         self.credit = 0
         self.round = 0
         self.granted = 0
+        self._said = dict.fromkeys(Role, 0)
 
     @property
     def ended(self) -> bool:
@@ -117,19 +123,21 @@ class Session:
         return self.state is State.ENDED
 
     def send(self, message: Message) -> list[bytes]:
-        """The frames of a message of ours, stamped with its round; the state moves on.
+        """The frames of a message of ours, stamped with its number and round; the state moves on.
 
         Refused "out-of-turn", "no-credit" or "too-large" is a fault of our own; nothing changed.
         """
-        if isinstance(message, Follow):
-            message = replace(message, round=self.round + 1)
-        elif isinstance(message, Events | Ack):
-            message = replace(message, round=self.round)
+        message = self._stamped(message)
         frames = messages.encode(message)
         if messages.cost(frames) > MAX_MESSAGE:
             raise Refused("too-large", f"{messages.cost(frames)} bytes, at most {MAX_MESSAGE}")
         self._advance(self.role, message, messages.cost(frames))
         return frames
+
+    def refuse(self, kind: str, detail: str) -> list[bytes]:
+        """REFUSED as the next message of ours, wherever the dialogue stands: it has ended."""
+        self.state = State.ENDED
+        return messages.encode(self._stamped(SessionRefused(kind, detail)))
 
     def receive(self, frames: Sequence[bytes]) -> Message:
         """The peer's message; a Beat in place of EVENTS or an ACK of an older round.
@@ -154,16 +162,36 @@ class Session:
         untouched = self.credit == self.granted
         return self.state is State.FOLLOWING and (untouched or cost <= self.credit)
 
+    def _stamped(self, message: Message) -> Message:
+        number = self._said[self.role] + 1
+        match message:
+            case Follow():
+                return replace(message, number=number, round=self.round + 1)
+            case Events() | Ack():
+                return replace(message, number=number, round=self.round)
+            case _:
+                return replace(message, number=number)
+
     def _advance(self, speaker: Role, message: Message, cost: int) -> None:
         after = TRANSITIONS.get((self.state, speaker, type(message)))
         if after is None:
             raise Refused(
                 "out-of-turn",
-                f"{speaker.value} said {messages.VERBS[type(message)].decode()}"
-                f" while {self.state.value}",
+                f"{speaker.value} said {VERBS[type(message)].decode()} while {self.state.value}",
             )
+        self._check_number(speaker, message)
         self._account(message, cost)
+        self._said[speaker] = message.number
         self.state = after
+
+    def _check_number(self, speaker: Role, message: Message) -> None:
+        expected = self._said[speaker] + 1
+        if message.number != expected:
+            raise Refused(
+                "lost-message",
+                f"{speaker.value} said {VERBS[type(message)].decode()} as number {message.number},"
+                f" {expected} was next: something was lost on the way",
+            )
 
     def _account(self, message: Message, cost: int) -> None:
         match message:

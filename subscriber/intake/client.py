@@ -20,7 +20,7 @@ from hgext_zmqhooks.service import sockets
 from hgext_zmqhooks.service.life import ROOT, Bell, Stop, fields
 from hgext_zmqhooks.wire import messages
 from hgext_zmqhooks.wire.errors import Refused
-from hgext_zmqhooks.wire.messages import BEAT_SECONDS, CREDIT, MAX_MESSAGE, SILENCE_SECONDS
+from hgext_zmqhooks.wire.messages import BEAT_SECONDS, MAX_MESSAGE, SILENCE_SECONDS
 from hgext_zmqhooks.wire.session import (
     Ack,
     Beat,
@@ -34,6 +34,7 @@ from hgext_zmqhooks.wire.session import (
     SessionRefused,
     Welcome,
 )
+from hgext_zmqhooks.wire.verbs import CREDIT, VERBS
 from subscriber.intake.backoff import Backoff
 from subscriber.intake.connect import ENDS, Context, Lost, Remote, check_relay, secure, why
 from subscriber.intake.current import Current, Identity
@@ -47,7 +48,7 @@ AHEAD = 1
 """Batches that may be verified while an earlier one is judged and stored."""
 GOODBYE_MS = 500
 
-EVENTS = messages.VERBS[Events]
+EVENTS = VERBS[Events]
 
 
 class Client:

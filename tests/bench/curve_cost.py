@@ -28,8 +28,8 @@ from support.site import Site
 
 from hgext_zmqhooks.keys.files import load_secret
 from hgext_zmqhooks.wire import certificates
-from hgext_zmqhooks.wire.messages import CREDIT
 from hgext_zmqhooks.wire.session import Ack, Beat, Events, Follow
+from hgext_zmqhooks.wire.verbs import CREDIT
 
 ROUNDS = 9
 EVENTS = 40_000

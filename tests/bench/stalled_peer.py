@@ -25,8 +25,8 @@ import zmq
 from support.site import Site
 
 from hgext_zmqhooks.keys.files import load_secret
-from hgext_zmqhooks.wire.messages import CREDIT
 from hgext_zmqhooks.wire.session import Ack, Beat, Events
+from hgext_zmqhooks.wire.verbs import CREDIT
 
 ROUNDS = 5
 EVENTS = 400

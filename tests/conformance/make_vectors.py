@@ -371,16 +371,18 @@ def session_json() -> dict[str, Any]:
     record = Record(1, certificate.sha256, envelope.sign(data, KEY.seed), data)
     info = JournalInfo(JOURNAL, "team/app", 1, 42)
     samples = [
-        Hello(wirekit.token("ci"), "ci", "store-1", "instance-1"),
-        Welcome("relay", (info, JournalInfo("f" * 32, "ünï", 3, 9, closed=True))),
-        Follow(("hg:**:**:",), {JOURNAL: 7, "f" * 32: None, "e" * 32: Since(1.5)}, 4096, 1),
-        Events(JOURNAL, 3, (certificate.token,), (record,), 1),
-        Events(JOURNAL, 42, round=1),
-        Ack({JOURNAL: 42}, 1000, 1),
-        Beat(),
-        Beat((info,)),
-        Bye("stopping"),
-        SessionRefused("expired", "the certificate of 'ci' is expired"),
+        Hello(wirekit.token("ci"), "ci", "store-1", "instance-1", number=1),
+        Welcome("relay", (info, JournalInfo("f" * 32, "ünï", 3, 9, closed=True)), number=1),
+        Follow(
+            ("hg:**:**:",), {JOURNAL: 7, "f" * 32: None, "e" * 32: Since(1.5)}, 4096, 1, number=2
+        ),
+        Events(JOURNAL, 3, (certificate.token,), (record,), 1, number=2),
+        Events(JOURNAL, 42, round=1, number=3),
+        Ack({JOURNAL: 42}, 1000, 1, number=3),
+        Beat(number=4),
+        Beat((info,), number=4),
+        Bye("stopping", number=5),
+        SessionRefused("expired", "the certificate of 'ci' is expired", number=5),
     ]
     return {
         "messages": [

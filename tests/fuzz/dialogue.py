@@ -1,6 +1,7 @@
 """Targets of what a relay and its peers say: frames, the state machine, questions."""
 
 import json
+from itertools import count
 
 import wirekit
 from fuzz import mutate, seeds
@@ -21,7 +22,8 @@ def frames(data: bytes) -> None:
     """Frames are refused, or a message that is read again as itself from what it encodes to."""
     given = lines(data, 4)
     if found := value_or_refused(messages.decode, given):
-        assert messages.decode(messages.encode(found)) == found
+        again = messages.decode(messages.encode(found))
+        assert (again, again.number) == (found, found.number)
         assert messages.encode(found)[1] == given[1]
 
 
@@ -94,11 +96,11 @@ def _dialogue() -> list[bytes]:
     order = [("s", hello), ("r", welcome), ("s", follow), ("r", events), ("s", ack)]
     order += [("r", events), ("s", first["BEAT"]), ("r", first["BEAT"]), ("s", follow)]
     other = {"s": "r", "r": "s"}
-    steps = [
-        step
-        for side, message in order
-        for step in ([side, True, *message], [other[side], False, *message])
-    ]
+    numbers = {"s": count(1), "r": count(1)}
+    steps = []
+    for side, (verb, header, payload) in order:
+        message = [verb, header | {"number": next(numbers[side])}, payload]
+        steps += [[side, True, *message], [other[side], False, *message]]
     endings = [["s", True, *first["BYE"]], ["r", True, *first["REFUSED"]]]
     return [dumps(steps), *[dumps([*steps, ending]) for ending in endings], dumps(steps[:8])]
 

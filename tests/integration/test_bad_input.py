@@ -11,6 +11,7 @@ from support.site import Repository, Site, rule
 from support.waiting import wait_for
 
 from hgext_zmqhooks.wire import messages
+from hgext_zmqhooks.wire.session import Bye, SessionRefused
 
 COPIES = 40
 """Bad live copies of each kind."""
@@ -138,13 +139,13 @@ class TestSessions:
             ("bad-frames", ours, good[:2]),
             ("bad-frames", ours, [*good, b""]),
             ("bad-message", ours, [*good[:2], b"[" * 5000, b""]),
-            ("out-of-turn", ours, messages.encode(messages.Bye("hello"))),
+            ("out-of-turn", ours, messages.encode(Bye("hello", number=1))),
         ]
         for kind, key, frames in tries:
             with attacks.dealer(site, site.endpoint("subscribe"), key) as own:
                 own.send_multipart(frames)
                 answer = messages.decode(own.recv_multipart())
-                assert isinstance(answer, messages.SessionRefused), kind
+                assert isinstance(answer, SessionRefused), kind
                 assert answer.kind == kind, answer
         for kind, _key, _frames in tries:
             counted(daemon, f"session-{kind}", [one[0] for one in tries].count(kind))

@@ -1,5 +1,6 @@
 """A relay process under arbitrary words of somebody who may read one repository of several."""
 
+from dataclasses import replace
 from random import Random
 from types import SimpleNamespace
 
@@ -47,10 +48,10 @@ class Scene:
 def words(scene: Scene, rng: Random, number: int) -> list[list[bytes]]:
     """What the spy says on one connection: mostly a dialogue, with lies and garbage in it.
 
-    `number`: of FOLLOWs that he has said there; none: he begins with a HELLO.
+    `number`: of FOLLOWs that he has said there, after a HELLO; none: he begins with a HELLO.
     """
     journals = [*scene.secrets.journals.values(), scene.secrets.former, "e" * 32]
-    said = []
+    said, before = [], 2 * number
     if not number:
         key = scene.reader if rng.random() < 0.2 else scene.spy
         said = [Hello(key.certificate, key.name, "store-1", f"i{rng.randrange(4)}")]
@@ -60,11 +61,13 @@ def words(scene: Scene, rng: Random, number: int) -> list[list[bytes]]:
         follow = Follow(tuple(rng.sample(PATTERNS[:-1], 3)), at, rng.choice((1, 10**7)), number)
         since = Follow(("hg:**:**:",), dict.fromkeys(at, Since(0.0)), 10**7, number)
         said.append(rng.choice((follow, since, Ack(at, 0, number), Beat())))
-    out = [messages.encode(message) for message in [*said, *[Bye("")] * rng.randrange(2)]]
-    bad = Follow((rng.choice(PATTERNS),), {}, 1, number)
+    said += [Bye("")] * rng.randrange(2)
+    out = [messages.encode(replace(one, number=before + n)) for n, one in enumerate(said, 1)]
+    cut = rng.randrange(2, MESSAGES)
+    bad = Follow((rng.choice(PATTERNS),), {}, 1, number, number=before + cut + 1)
     garbage = [[rng.randbytes(20)] * rng.randrange(1, 6), [*out[-1][:2], b"{", b""]]
     if rng.random() < 0.7:
-        out[rng.randrange(2, MESSAGES) :] = rng.choice((garbage, [messages.encode(bad)] * 3))
+        out[cut:] = rng.choice((garbage, [messages.encode(bad)] * 3))
     return out
 
 

@@ -298,7 +298,7 @@ def test_a_peer_without_a_session_is_told_to_begin_again(place):
         client.follow()
         client.hear(Beat)
     with place.relay():
-        client.send(messages.encode(Ack({}, 0, 1)))
+        client.send(messages.encode(Ack({}, 0, 1, number=3)))
         said = [messages.decode(client.socket.recv_multipart())]
         while not isinstance(said[-1], SessionRefused):
             assert client.socket.poll(relaykit.DEADLINE * 1000), said

@@ -302,9 +302,9 @@ def test_the_messages_of_another_subscriber_are_refused(place: Place) -> None:
         assert sequences(honest, 1) == [1]
         token = place.keys.subscriber.certificate or b""
         recorded = [
-            messages.encode(Hello(token, "ci", "store-1", "instance-9")),
-            messages.encode(Follow((EVERYTHING,), {}, 1 << 20, 1)),
-            messages.encode(Ack({repo_journal(repo): 1}, 0, 1)),
+            messages.encode(Hello(token, "ci", "store-1", "instance-9", number=1)),
+            messages.encode(Follow((EVERYTHING,), {}, 1 << 20, 1, number=2)),
+            messages.encode(Ack({repo_journal(repo): 1}, 0, 1, number=3)),
         ]
         thieves = [place.keys.make("thief", read=(EVERYTHING,)), place.keys.relay]
 

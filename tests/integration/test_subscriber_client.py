@@ -215,7 +215,7 @@ def test_the_client_says_goodbye_when_it_is_stopped() -> None:
         ([b"zmqhooks/2", b"BEAT", b"{}", b""], "bad-version"),
         ([b"zmqhooks/1", b"SING", b"{}", b""], "bad-message"),
         ([b"zmqhooks/1", b"EVENTS", b"\xff" * 1000, b""], "bad-message"),
-        ([b"zmqhooks/1", b"WELCOME", b'{"name":"x","journals":[]}', b""], "out-of-turn"),
+        ([b"zmqhooks/1", b"WELCOME", b'{"number":2,"name":"x","journals":[]}', b""], "out-of-turn"),
     ],
 )
 def test_a_relay_that_breaks_the_rules_loses_the_session_and_gets_another(

@@ -4,6 +4,7 @@ import logging
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import privatekit
@@ -24,7 +25,7 @@ from hgext_zmqhooks.relay.state import State
 from hgext_zmqhooks.service.life import Throttle
 from hgext_zmqhooks.service.metrics import Counters
 from hgext_zmqhooks.wire import messages
-from hgext_zmqhooks.wire.session import Ack, Beat, Bye, Events, Follow, Hello, Since
+from hgext_zmqhooks.wire.session import Ack, Beat, Bye, Events, Follow, Hello, Role, Since
 
 NOW = time.time()
 KEYS = relaykit.Keys()
@@ -115,6 +116,11 @@ class World:
         peer = self.sessions._peers.get(Address(0, route))
         return peer.session.round if peer else 0
 
+    def number(self, route: bytes) -> int:
+        """Of what comes next on this connection."""
+        peer = self.sessions._peers.get(Address(0, route))
+        return 1 + (peer.session._said[Role.SUBSCRIBER] if peer else 0)
+
     def wait(self, seconds: int) -> None:
         self.tick += seconds
         self.sessions.changed(self.shelf.poll(self.tick))
@@ -164,7 +170,8 @@ class Dialogue:
         return {known[name]: position for name, position in positions.items()}
 
     def say(self, route: bytes, message) -> None:
-        self.hear(route, messages.encode(message))
+        numbered = replace(message, number=self.whole.number(route))
+        self.hear(route, messages.encode(numbered))
 
     def hear(self, route: bytes, frames: list[bytes]) -> None:
         if WHO[route] is SPY:

@@ -173,7 +173,7 @@ def test_an_event_survives_its_bytes(event: Any) -> None:
 
 @given(draw.session_messages)
 def test_a_message_survives_its_frames(message: Any) -> None:
-    """Decode undoes encode, and the other way round."""
+    """Decode undoes encode, and the other way round; numbers count among the frames."""
     frames = messages.encode(message)
     assert messages.decode(frames) == message
     assert messages.encode(messages.decode(frames)) == frames

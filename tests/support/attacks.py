@@ -16,6 +16,7 @@ from hgext_zmqhooks.service import ipc, sockets
 from hgext_zmqhooks.wire import certificates, envelope, events, keyfiles, messages
 from hgext_zmqhooks.wire.envelope import Message
 from hgext_zmqhooks.wire.keyfiles import SecretKey
+from hgext_zmqhooks.wire.session import Hello
 
 MEGABYTE = 1 << 20
 FLOOD = 100 * MEGABYTE
@@ -114,7 +115,7 @@ def hello(key: SecretKey, **changes: object) -> list[bytes]:
         "store": "0" * 32,
         "instance": "0" * 16,
     }
-    return messages.encode(messages.Hello(**(values | changes)))
+    return messages.encode(Hello(**(values | changes), number=1))
 
 
 # Floods

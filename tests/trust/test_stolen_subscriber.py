@@ -83,9 +83,8 @@ def test_a_request_of_an_earlier_round_again(place: Place, stolen: SecretKey) ->
     with place.relay() as relay:
         client = place.client()
         assert isinstance(client.hello(), Welcome)
-        follow = client.session.send(Follow((MAY,), {}))
-        client.send(follow)
-        client.send(follow)
+        client.say(Follow((MAY,), {}))
+        client.send(messages.encode(Follow((MAY,), {}, round=1, number=3)))
         said = client.hear(SessionRefused, Beat, Events)
         assert isinstance(said, SessionRefused)
         assert relay.counters.get("refused", "out-of-turn") == 1
@@ -215,7 +214,7 @@ def test_used_from_an_address_that_is_not_allowed(place: Place, stolen: SecretKe
     here = (Network.parse("127.0.0.1/32"),)
     with place.relay(subscribe=(tcp,), allow=here) as relay:
         thief = place.client(endpoint=kit.through(tcp, ELSEWHERE))
-        thief.send(messages.encode(kit.greeting(thief)))
+        thief.send(thief.session.send(kit.greeting(thief)))
         kit.soon(lambda: thief.socket.poll(0) or kit.refusals(relay), "it was tried")
         assert relay.counters.get("refused", "address") >= 1
         assert not thief.socket.poll(0)
@@ -337,7 +336,7 @@ def test_credit_given_back_that_was_never_taken(place: Place, stolen: SecretKey)
     with place.relay() as relay:
         thief = place.client()
         thief.follow(MAY)
-        thief.send(messages.encode(Ack({}, 1 << 40, thief.session.round)))
+        thief.send(messages.encode(Ack({}, 1 << 40, thief.session.round, number=3)))
         repo.commit()
         assert isinstance(thief.hear(SessionRefused, Events, seconds=SOON), SessionRefused)
         assert relay.counters.get("refused", "no-credit") == 1

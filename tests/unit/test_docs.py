@@ -16,8 +16,8 @@ from hgext_zmqhooks.relay.limits import Limits
 from hgext_zmqhooks.relay.settings import RelaySection
 from hgext_zmqhooks.service.config import Size
 from hgext_zmqhooks.wire import events, split, topics, values
-from hgext_zmqhooks.wire.messages import VERBS
 from hgext_zmqhooks.wire.session import TRANSITIONS
+from hgext_zmqhooks.wire.verbs import VERBS
 from subscriber import settings as subscriber
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -1,13 +1,15 @@
 """The messages of a session: frames out, typed values in, and all that is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import wirekit
 
 from hgext_zmqhooks.wire import events, messages
 from hgext_zmqhooks.wire.errors import Refused
-from hgext_zmqhooks.wire.messages import (
+from hgext_zmqhooks.wire.verbs import (
+    VERBS,
     Ack,
     Beat,
     Bye,
@@ -50,15 +52,16 @@ MESSAGES = [
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
 def test_a_message_survives_its_frames(message: Message) -> None:
-    frames = messages.encode(message)
+    frames = messages.encode(replace(message, number=7))
 
     assert messages.decode(frames) == message
+    assert messages.decode(frames).number == 7
     assert messages.cost(frames) == len(frames[2]) + len(frames[3])
 
 
 def test_every_message_has_a_verb_and_a_reader() -> None:
-    assert {type(message) for message in MESSAGES} == set(messages.VERBS)
-    assert set(messages.VERBS.values()) == set(messages._READERS)
+    assert {type(message) for message in MESSAGES} == set(VERBS)
+    assert set(VERBS.values()) == set(messages._READERS)
 
 
 def refusal(frames: list[bytes]) -> str:
@@ -110,6 +113,10 @@ def test_the_rows_used_below_are_right() -> None:
     ("message", "key", "value"),
     [
         (HELLO, "certificate", None),
+        (HELLO, "number", None),
+        (HELLO, "number", -1),
+        (HELLO, "number", True),
+        (HELLO, "number", 2**63),
         (HELLO, "name", ""),
         (HELLO, "name", "x" * 1025),
         (HELLO, "store", "a b"),
@@ -175,7 +182,7 @@ def test_one_wrong_value_is_refused(message: Message, key: str, value: object) -
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "1e999"])
 def test_no_time_is_not_a_number(constant: str) -> None:
     position = f'{{"{J}":{{"since":{constant}}}}}'
-    header = f'{{"patterns":[],"positions":{position},"credit":1,"round":1}}'
+    header = f'{{"number":1,"patterns":[],"positions":{position},"credit":1,"round":1}}'
 
     assert refusal([V, b"FOLLOW", header.encode(), b""]) == "bad-message"
 

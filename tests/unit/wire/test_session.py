@@ -1,4 +1,6 @@
-"""The session: who may say what when, and within which credit."""
+"""The session: who may say what when, in which number, and within which credit."""
+
+from dataclasses import replace
 
 import pytest
 import wirekit
@@ -22,11 +24,13 @@ from hgext_zmqhooks.wire.session import (
     State,
     Welcome,
 )
+from hgext_zmqhooks.wire.verbs import VERBS
 
 J = wirekit.JOURNAL
 S, R = Role.SUBSCRIBER, Role.RELAY
 HELLO = Hello(b"a.b.c", "ci", "store", "instance")
 WELCOME = Welcome("relay", ())
+INFO = JournalInfo(J, "app", 1, 1)
 
 
 def batch(size: int, sequence: int = 1) -> Events:
@@ -34,7 +38,13 @@ def batch(size: int, sequence: int = 1) -> Events:
 
 
 def cost(size: int) -> int:
+    """Of a batch with a number and a round of one digit."""
     return messages.cost(messages.encode(batch(size)))
+
+
+def stamped(message: Message, **stamps: int) -> list[bytes]:
+    """Frames that `Session.send` might not make."""
+    return messages.encode(replace(message, **stamps))
 
 
 class Pair:
@@ -80,7 +90,7 @@ def test_every_state_is_reachable_and_the_end_is_the_end() -> None:
 
 
 def test_every_verb_can_be_said_and_every_living_state_can_end() -> None:
-    assert {kind for _, _, kind in TRANSITIONS} == set(messages.VERBS)
+    assert {kind for _, _, kind in TRANSITIONS} == set(VERBS)
     ending = {state for (state, _, _), after in TRANSITIONS.items() if after is State.ENDED}
     assert ending == set(State) - {State.OPENING, State.ENDED}
 
@@ -104,7 +114,7 @@ def test_the_table_alone_decides(state: State, speaker: Role, message: Message) 
     if after is None:
         assert refusal(ours.send, message) == "out-of-turn"
         assert ours.state is state
-        assert refusal(theirs.receive, messages.encode(message)) == "out-of-turn"
+        assert refusal(theirs.receive, stamped(message)) == "out-of-turn"
         assert theirs.state is State.ENDED
     else:
         theirs.receive(ours.send(message))
@@ -158,14 +168,10 @@ def test_nothing_may_be_sent_before_a_follow_or_after_the_end(pair: Pair) -> Non
 def test_events_beyond_the_credit_end_the_session(pair: Pair) -> None:
     pair.say(R, batch(600))
 
-    assert refusal(pair.subscriber.receive, stamped(batch(600, 2), 1)) == "no-credit"
+    assert (
+        refusal(pair.subscriber.receive, stamped(batch(600, 2), number=3, round=1)) == "no-credit"
+    )
     assert pair.subscriber.ended
-
-
-def stamped(message: Events | Ack | Follow, number: int) -> list[bytes]:
-    from dataclasses import replace
-
-    return messages.encode(replace(message, round=number))
 
 
 def test_what_was_not_taken_cannot_be_given_back(pair: Pair) -> None:
@@ -174,7 +180,73 @@ def test_what_was_not_taken_cannot_be_given_back(pair: Pair) -> None:
     too_much = Ack({}, credit=cost(100) + 1)
 
     assert refusal(pair.subscriber.send, too_much) == "no-credit"
-    assert refusal(pair.relay.receive, stamped(too_much, 1)) == "no-credit"
+    assert refusal(pair.relay.receive, stamped(too_much, number=3, round=1)) == "no-credit"
+
+
+# Numbers
+
+
+SAID = [(R, batch(10)), (S, Ack({J: 1})), (S, Follow((), {}, 500)), (S, Beat()), (R, Beat((INFO,)))]
+
+
+@pytest.mark.parametrize("withheld", SAID, ids=lambda said: type(said[1]).__name__)
+def test_a_message_that_somebody_takes_out_is_missed_at_the_next_one(
+    pair: Pair, withheld: tuple[Role, Message]
+) -> None:
+    # Given a message that never comes
+    speaker, message = withheld
+    one, other = (pair.subscriber, pair.relay) if speaker is S else (pair.relay, pair.subscriber)
+    one.send(message)
+
+    # When something is said after it, then the session is over
+    assert refusal(other.receive, one.send(Beat())) == "lost-message"
+    assert other.ended
+
+
+@pytest.mark.parametrize("ending", [Bye(), SessionRefused("expired", "")])
+def test_an_ending_is_numbered_too(pair: Pair, ending: Message) -> None:
+    pair.relay.send(Beat())
+
+    assert refusal(pair.subscriber.receive, pair.relay.send(ending)) == "lost-message"
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 4, 2**62])
+def test_numbers_go_on_by_one(pair: Pair, number: int) -> None:
+    # Given that HELLO and FOLLOW were said
+    with pytest.raises(Refused) as caught:
+        pair.relay.receive(stamped(Beat(), number=number))
+
+    assert caught.value.kind == "lost-message"
+    assert f"said BEAT as number {number}, 3 was next" in caught.value.detail
+
+
+def test_each_side_counts_its_own(pair: Pair) -> None:
+    for _ in range(12):
+        pair.say(R, Beat())
+
+    assert messages.decode(pair.subscriber.send(Beat())).number == 3
+    assert messages.decode(pair.relay.send(Beat())).number == 14
+
+
+def test_what_could_not_be_said_has_no_number(pair: Pair) -> None:
+    pair.say(R, batch(2000))
+    assert refusal(pair.relay.send, batch(1)) == "no-credit"
+    assert refusal(pair.relay.send, WELCOME) == "out-of-turn"
+
+    assert pair.say(R, Beat()) == Beat()
+
+
+def test_who_refuses_what_he_heard_says_so_in_the_next_message(pair: Pair) -> None:
+    assert refusal(pair.relay.receive, [b"garbage"]) == "bad-frames"
+
+    said = pair.subscriber.receive(pair.relay.refuse("bad-frames", "no message"))
+
+    assert said == SessionRefused("bad-frames", "no message")
+    assert (said.number, pair.subscriber.ended) == (2, True)
+
+
+def test_who_never_had_a_session_refuses_in_the_first_message() -> None:
+    assert messages.decode(Session(R).refuse("out-of-turn", "")).number == 1
 
 
 # Rounds
@@ -199,24 +271,26 @@ def test_an_ack_of_an_older_round_gives_nothing_back(pair: Pair) -> None:
     pair.say(R, batch(100))
     pair.say(S, Follow((), {}, credit=800))
     pair.say(R, batch(100))
+    late = Ack({J: 1}, credit=10_000)
 
-    assert pair.relay.receive(stamped(Ack({J: 1}, credit=10_000), 1)) == Beat()
+    assert pair.relay.receive(stamped(late, number=4, round=1)) == Beat()
     assert pair.relay.credit == 800 - cost(100)
 
 
 @pytest.mark.parametrize("number", [1, 3, 2**62])
 def test_rounds_go_on_by_one(pair: Pair, number: int) -> None:
-    assert refusal(pair.relay.receive, stamped(Follow((), {}), number)) == "out-of-turn"
+    follow = Follow((), {})
+    assert refusal(pair.relay.receive, stamped(follow, number=3, round=number)) == "out-of-turn"
 
 
 def test_a_round_that_was_not_begun_is_refused(pair: Pair) -> None:
-    assert refusal(pair.subscriber.receive, stamped(batch(1), 2)) == "out-of-turn"
+    assert refusal(pair.subscriber.receive, stamped(batch(1), number=2, round=2)) == "out-of-turn"
 
 
 def test_after_a_refusal_nothing_is_looked_at(pair: Pair) -> None:
     assert refusal(pair.relay.receive, [b"garbage"]) == "bad-frames"
     assert pair.relay.ended
-    assert refusal(pair.relay.receive, messages.encode(Beat())) == "out-of-turn"
+    assert refusal(pair.relay.receive, stamped(Beat(), number=3)) == "out-of-turn"
 
 
 def test_our_own_message_over_the_limit_is_not_made(pair: Pair) -> None:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from hgext_zmqhooks.wire.messages import VERBS
 from hgext_zmqhooks.wire.session import TRANSITIONS, Role, State
+from hgext_zmqhooks.wire.verbs import VERBS
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "session.md"
 
