@@ -3,6 +3,8 @@
 import pytest
 import zmq
 from fault import liar
+from fault.proxy import UP
+from fault.thief import Thief
 from relaykit import EVERYTHING, Place
 from support.curve import CurvePeer
 from trust import kit, scenes
@@ -14,7 +16,7 @@ from hgext_zmqhooks.relay.settings import RelaySection
 from hgext_zmqhooks.service import sockets
 from hgext_zmqhooks.service.errors import ConfigError, ServiceError
 from hgext_zmqhooks.service.zap import PUBLISH, Zap
-from hgext_zmqhooks.wire.session import Events
+from hgext_zmqhooks.wire.session import Beat, Events, SessionRefused
 from subscriber.intake import client as intake
 
 
@@ -131,6 +133,20 @@ def test_live_copies_that_he_lets_nobody_have(place: Place) -> None:
         (kept_back,) = repo.commit()
         assert kept_back.event in kit.events_of(client.hear(Events, seconds=SOON))
         assert relay.counters.get("live") == 0
+
+
+@stops("withhold", "hgext_zmqhooks/wire/session.py", "if message.number != expected:")
+def test_a_request_that_he_takes_out_of_a_session(place: Place) -> None:
+    """Without it both sides would say that they live, and no event would come."""
+    repo, tcp = place.repo(), place.tcp()
+    with place.relay(subscribe=(tcp,)) as relay, Thief(("127.0.0.1", tcp.port)) as thief:
+        thief.withhold(UP, "FOLLOW")
+        client = place.client(endpoint=f"tcp://127.0.0.1:{thief.port}")
+        client.follow()
+        client.say(Beat())
+        assert client.hear(SessionRefused, seconds=SOON).kind == "lost-message"
+        assert relay.counters.get("refused", "lost-message") == 1
+        kit.reads(place.client(endpoint=f"tcp://127.0.0.1:{thief.port}"), repo)
 
 
 @stops(
