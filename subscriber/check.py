@@ -25,7 +25,8 @@ from subscriber.inside import (
     troubles,
 )
 from subscriber.intake.connect import probe
-from subscriber.settings import Peer, Rule, Settings, beside, load_settings, many
+from subscriber.rule_settings import Rule, many
+from subscriber.settings import Peer, Settings, beside, load_settings
 from subscriber.status import gone_rules
 from subscriber.store.connection import peek
 from subscriber.store.sqlite_reader import SqliteReader
@@ -218,7 +219,7 @@ def _rule(settings: Settings, at: int, rule: Rule, credentials: Credentials | No
         wanted = list(many(rule.when.topic))
         hint = "correct the topic, or issue a key with --read for it"
         raise ConfigError(settings.file, f"rules[{at}].when.topic", wanted, reason, hint)
-    key, name = f"rules[{at}].exec[0]", rule.exec[0]
+    key, name = f"rules[{at}].exec[0]", rule.action[0]
     if "/" in name:
         path = settings.folder / name
         if not path.is_file():

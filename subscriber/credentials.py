@@ -21,7 +21,8 @@ from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.keyfiles import SecretKey, thumbprint
 from hgext_zmqhooks.wire.keyring import Keyring, Standing, standing_at
 from hgext_zmqhooks.wire.topics import Pattern, matches_any
-from subscriber.settings import Rule, Settings, followed, many
+from subscriber.rule_settings import Rule, many
+from subscriber.settings import Settings, followed
 from subscriber.status import Expiry
 
 EXPIRED = "relays refuse us and events wait there, until it is renewed"

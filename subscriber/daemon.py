@@ -32,7 +32,8 @@ from hgext_zmqhooks.service.metrics import Counters
 from hgext_zmqhooks.service.watch import Part, Watch
 from hgext_zmqhooks.wire.certificates import Certificate
 from subscriber.accept import Request, accept
-from subscriber.actions.exec import GRACE, Exec
+from subscriber.actions.exec import GRACE
+from subscriber.actions.make import Place, make
 from subscriber.control import Control, Rows, ask, own_name
 from subscriber.credentials import (
     EXPIRED,
@@ -51,7 +52,8 @@ from subscriber.intake.current import Current, new_identity
 from subscriber.intake.inbox import Decisions, Match, Tools
 from subscriber.intake.verify import Verifier
 from subscriber.reload import Reload, warn_of_deaf
-from subscriber.settings import Peer, Rule, Settings, beside, followed, many
+from subscriber.rule_settings import Rule, many
+from subscriber.settings import Peer, Settings, beside, followed
 from subscriber.store.sqlite import SqliteStore
 
 INSIDE = "inside"
@@ -101,10 +103,9 @@ def rule_spec(rule: Rule) -> RuleSpec:
     )
 
 
-def action(rule: Rule, settings: Settings, descriptors: int | None = None) -> Exec:
-    """What a rule does; `descriptors`: how many its commands may have open."""
-    runners = str(beside(settings.store, ".runners"))
-    return Exec(rule.exec, str(settings.folder), runners, descriptors=descriptors)
+def place(settings: Settings, descriptors: int | None = None) -> Place:
+    """Where actions run; `descriptors`: how many their commands may have open."""
+    return Place(settings.folder, beside(settings.store, ".runners"), descriptors)
 
 
 class Daemon:
@@ -205,10 +206,8 @@ class Daemon:
         )
 
     def _start_engine(self, store: SqliteStore, specs: Sequence[RuleSpec], name: str) -> Dispatcher:
-        actions = {
-            rule.name: action(rule, self._settings, self._descriptors)
-            for rule in self._settings.rules
-        }
+        here = place(self._settings, self._descriptors)
+        actions = {rule.name: make(rule.action, here) for rule in self._settings.rules}
         engine = Dispatcher(store, specs, actions, owner=f"{name}/{os.getpid()}")
         self._life.spawn("engine", engine.run)
         return engine

@@ -17,7 +17,8 @@ from hgext_zmqhooks.wire.keyring import Keyring
 from hgext_zmqhooks.wire.topics import Pattern
 from subscriber.credentials import is_deaf, load_credentials, trust
 from subscriber.intake.current import Current
-from subscriber.settings import Settings, many
+from subscriber.rule_settings import many
+from subscriber.settings import Settings
 
 log = logging.getLogger(f"{ROOT}.daemon")
 

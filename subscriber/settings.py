@@ -10,90 +10,32 @@
     start: latest                         # latest, earliest, or an age such as 24h
     store: sqlite:/var/lib/zmqhooks/ci.db
     rules:
-      - name: build
-        when: {topic: "hg:team/*:default:", changes: changesets, files: ["src/**"]}
-        each: event                       # event, head, changeset
-        exec: ["./build.sh"]
-        timeout: 15m
-        overlap: queue
-        retry: {attempts: 4}
-        lock: null
+      - {name: build, exec: ["./build.sh"]}    # all keys of a rule: rule_settings
 
 Paths are relative to the file. Whatever is wrong is a ConfigError with file, key, value, reason
 and hint. The section `relay` is kept as written: the relay knows its own keys.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
-from hgext_zmqhooks.service.config import Duration, duration, load, span
+from hgext_zmqhooks.service.config import Frozen, duration, load
 from hgext_zmqhooks.service.endpoints import Endpoint
 from hgext_zmqhooks.service.errors import ConfigError
-from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.topics import Pattern
+from subscriber.actions.settings import Wrong
+from subscriber.rule_settings import Rule, many, wrong_rules
 
-EVERY_TOPIC = "hg:**:**:"
-MAX_TIMEOUT = 7 * 86400
-MAX_ATTEMPTS = 1000
-MAX_RULES = 1000
-
-Each = Literal["event", "head", "changeset"]
-Change = Literal["changesets", "bookmarks", "tags", "phases", "obsoleted", "removed"]
-Phase = Literal["public", "draft"]
-Origin = Literal["live", "catchup", "revealed", "ping", "baseline"]
 Start = Literal["latest", "earliest"] | float
 """Where a name seen for the first time begins; a number is an age in seconds."""
 
-_NAME = re.compile("[a-z0-9_-]+")
 _STORES = "sqlite:/var/lib/zmqhooks/NAME.db"
 _REDIS = ("redis:", "rediss:", "unix:", "redis+unix:")
 
 
-class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A part of the file: every key is known, nothing changes later."""
-
-
-class When(_Frozen, frozen=True):
-    """Conditions, all of which must hold; one left out always does. A list means any of it.
-
-    `topic` defaults to every topic, `origin` to all but ping and baseline. What each of them means
-    is told in engine/rules.
-    """
-
-    topic: str | tuple[str, ...] = EVERY_TOPIC
-    changes: Change | tuple[Change, ...] = ()
-    files: str | tuple[str, ...] = ()
-    user: str | tuple[str, ...] = ()
-    phase: Phase | tuple[Phase, ...] = ()
-    pusher: str | tuple[str, ...] = ()
-    origin: Origin | tuple[Origin, ...] = ()
-
-
-class Retry(_Frozen, frozen=True):
-    """How often a failing action is tried in all."""
-
-    attempts: int = 4
-
-
-class Rule(_Frozen, frozen=True):
-    """One rule: what it waits for, and what it then does."""
-
-    name: str
-    exec: tuple[str, ...]
-    when: When = When()
-    each: Each = "event"
-    timeout: Duration = Duration(900)
-    overlap: Literal["queue"] = "queue"
-    retry: Retry = Retry()
-    lock: str | None = None
-
-
-class Peer(_Frozen, frozen=True):
+class Peer(Frozen, frozen=True):
     """A relay elsewhere.
 
     Its certificate may be left out on ipc, where the relay leaves it beside the socket.
@@ -103,7 +45,7 @@ class Peer(_Frozen, frozen=True):
     certificate: Path | None = None
 
 
-class _File(_Frozen, frozen=True):
+class _File(Frozen, frozen=True):
     """The file as written."""
 
     key: Path
@@ -143,15 +85,6 @@ class Settings:
         return tuple(dict.fromkeys(text for rule in self.rules for text in many(rule.when.topic)))
 
 
-def many(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    """A key that takes one text or a list of them.
-
-    >>> many("a"), many(("a", "b"))
-    (('a',), ('a', 'b'))
-    """
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
 def load_settings(path: Path) -> Settings:
     """The settings in a file; ConfigError if it is not good in every part."""
     path = path.absolute()
@@ -161,7 +94,7 @@ def load_settings(path: Path) -> Settings:
     if written.relay is None and not written.relays:
         hint = "add `relay:` for a relay inside, or `relays:` with the address of another one"
         raise ConfigError(path, "relay", None, "missing, and `relays` names none either", hint)
-    for key, value, reason, hint in (*_wrong_relays(written.relays), *_wrong_rules(written.rules)):
+    for key, value, reason, hint in (*_wrong_relays(written.relays), *wrong_rules(written.rules)):
         raise ConfigError(path, key, value, reason, hint)
     return Settings(
         file=path,
@@ -214,11 +147,7 @@ def _store(path: Path, value: str) -> Path:
     return path.parent / file
 
 
-_Wrong = tuple[str, object, str, str]
-"""Key, value, reason, hint."""
-
-
-def _wrong_relays(relays: tuple[Peer, ...]) -> Iterator[_Wrong]:
+def _wrong_relays(relays: tuple[Peer, ...]) -> Iterator[Wrong]:
     seen: set[str] = set()
     for at, peer in enumerate(relays):
         if peer.address in seen:
@@ -232,46 +161,3 @@ def _wrong_relays(relays: tuple[Peer, ...]) -> Iterator[_Wrong]:
         if peer.address.transport == "tcp" and peer.certificate is None:
             hint = "copy the relay's N.cert here and name it"
             yield f"relays[{at}].certificate", None, "required for a tcp address, but missing", hint
-
-
-def _wrong_rules(rules: tuple[Rule, ...]) -> Iterator[_Wrong]:
-    if not 0 < len(rules) <= MAX_RULES:
-        hint = "`zmq-subscriber init` prints a sample with a rule"
-        yield "rules", None, f"{len(rules)} rules, from 1 to {MAX_RULES} are possible", hint
-    seen: dict[str, int] = {}
-    for at, rule in enumerate(rules):
-        if rule.name in seen:
-            yield (
-                f"rules[{at}].name",
-                rule.name,
-                f"is the name of rules[{seen[rule.name]}] too",
-                "give each rule a name of its own: receipts and order keys go by it",
-            )
-        seen[rule.name] = at
-        for key, value, reason, hint in _wrong_rule(rule):
-            yield f"rules[{at}].{key}", value, reason, hint
-
-
-def _wrong_rule(rule: Rule) -> Iterator[_Wrong]:
-    if not _NAME.fullmatch(rule.name) or len(rule.name) > 64:
-        better = re.sub("[^a-z0-9_-]+", "-", rule.name.lower()).strip("-")[:64] or "build"
-        yield "name", rule.name, "not 1 to 64 of a-z, 0-9, _ and -", f"write for example {better}"
-    if not rule.exec or not rule.exec[0]:
-        yield "exec", list(rule.exec), "names no command", 'write exec: ["./build.sh"]'
-    if any("\0" in word for word in rule.exec):
-        yield "exec", list(rule.exec), "holds a NUL character", "take it out"
-    if not 0 < rule.timeout <= MAX_TIMEOUT:
-        yield "timeout", span(rule.timeout), "not between 0 and 7d", "write for example 15m"
-    if not 0 < rule.retry.attempts <= MAX_ATTEMPTS:
-        hint = "1 tries once and never again"
-        yield "retry.attempts", rule.retry.attempts, f"not between 1 and {MAX_ATTEMPTS}", hint
-    if rule.lock is not None:
-        yield "lock", rule.lock, "locks between rules are not available yet", "write null"
-    if not many(rule.when.topic):
-        yield "when.topic", [], "an empty list matches nothing", "leave the key out for all topics"
-    for text in many(rule.when.topic):
-        try:
-            Pattern.parse(text)
-        except Refused as error:
-            hint = 'write for example "hg:team/*:default:"'
-            yield "when.topic", text, error.detail, hint

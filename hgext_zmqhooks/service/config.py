@@ -2,7 +2,7 @@
 
     settings = load(Path("relay.yml"), RelaySettings)
 
-The types are msgspec structs with `frozen=True, forbid_unknown_fields=True`. A class with a
+The types are msgspec structs such as `Frozen`: frozen, and no key is unknown. A class with a
 `parse(value)` that raises ValueError may be the type of a field, so that errors name its key:
 
     Path       relative to the folder of the configuration file
@@ -46,6 +46,10 @@ _QUOTES = "look at the line named; indent with blanks, and put texts with : # * 
 _SAMPLE = "add it; `zmq-subscriber init` prints a sample of all keys"
 _MAPPING = "write lines such as `store: sqlite:ci.db`; `zmq-subscriber init` prints a sample"
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+
+
+class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A part of a file: every key is known, nothing changes later."""
 
 
 class Duration(float):
@@ -227,9 +231,18 @@ def _explain(
             path, _key(within, [*steps, missing[1]]), None, "required, but missing", _SAMPLE
         )
     value = _value(document, steps) if steps else None
-    reason = _WORD.sub(lambda word: _WORDS.get(word[1], word[1]), reason[:1].lower() + reason[1:])
+    reason = _WORD.sub(lambda word: _words(word[1]), reason[:1].lower() + reason[1:])
     hint = _choice(kind, steps, value) or _example(reason, value)
     return ConfigError(path, _key(within, steps), value, reason, hint)
+
+
+def _words(types: str) -> str:
+    """What msgspec calls types, as an operator calls it.
+
+    >>> _words("array | null")
+    'a list or nothing'
+    """
+    return " or ".join(_WORDS.get(word, word) for word in types.split(" | "))
 
 
 def _example(reason: str, value: object) -> str:

@@ -12,11 +12,12 @@ from subscriberkit import Site, site
 from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError
 from hgext_zmqhooks.service.life import Life, Stop
 from subscriber.actions.exec import Exec
+from subscriber.actions.make import make
 from subscriber.credentials import load_credentials
 from subscriber.daemon import (
     Daemon,
-    action,
     await_runners,
+    place,
     rule_spec,
 )
 from subscriber.engine.rules import RuleSpec
@@ -67,7 +68,7 @@ def test_a_rule_reaches_the_engine_with_all_that_it_says(here: Site) -> None:
 def test_an_action_runs_in_the_folder_of_the_configuration(here: Site) -> None:
     given = settings(here)
 
-    made = action(given.rules[0], given)
+    made = make(given.rules[0].action, place(given))
 
     assert made == Exec(("./run.py",), str(here.folder), f"{here.store}.runners")
 

@@ -14,19 +14,20 @@ from hgext_zmqhooks.journal import format as journal_format
 from hgext_zmqhooks.journal import heads
 from hgext_zmqhooks.relay.limits import Limits
 from hgext_zmqhooks.relay.settings import RelaySection
-from hgext_zmqhooks.service.config import Size
+from hgext_zmqhooks.service.config import Duration, Size
 from hgext_zmqhooks.wire import events, split, topics, values
 from hgext_zmqhooks.wire.session import TRANSITIONS
 from hgext_zmqhooks.wire.verbs import VERBS
+from subscriber import rule_settings
 from subscriber import settings as subscriber
 
 DOCS = Path(__file__).parents[2] / "docs"
 STRUCTS = {
     "subscriber.yml": subscriber._File,
     "relays": subscriber.Peer,
-    "rules": subscriber.Rule,
-    "when": subscriber.When,
-    "retry": subscriber.Retry,
+    "rules": rule_settings.Rule,
+    "when": rule_settings.When,
+    "retry": rule_settings.Retry,
     "relay.yml": RelaySection,
     "limits": Limits,
 }
@@ -83,9 +84,9 @@ def test_what_is_required_is_said_to_be(title: str) -> None:
 def test_the_defaults_of_rules_are_the_documented_ones() -> None:
     text = read("configuration.md")
     default = {row[0].strip("`"): row[1].strip("`") for row in rows(section(text, "rules"))}
-    rule = subscriber.Rule(name="x", exec=("x",))
+    rule = rule_settings.Rule(name="x", exec=("x",))
 
-    assert subscriber.Duration.parse(default["timeout"]) == rule.timeout
+    assert Duration.parse(default["timeout"]) == rule.timeout
     assert (default["each"], default["overlap"]) == (rule.each, rule.overlap)
     assert rows(section(text, "retry"))[0][1] == f"`{rule.retry.attempts}`"
     assert rows(section(text, "when"))[0][1] == f"`{rule.when.topic}`"

@@ -108,7 +108,6 @@ FOREIGN: dict[str, set[str]] = {
         f"{HG}.relay.limits",
         f"{HG}.relay.reading",
         f"{HG}.service.parsing",
-        "subscriber.settings",
     },
 }
 GUARDED = {"sqlite3"}
@@ -252,6 +251,8 @@ COUNTER_EXAMPLES: list[tuple[Rule, dict[str, str]]] = [
     (rooms, {"subscriber.engine.dispatch": "from subscriber.store.sqlite import SqliteStore"}),
     (rooms, {"subscriber.engine.dispatch": "import subscriber.actions.exec"}),
     (rooms, {"subscriber.store.sqlite": "from subscriber.engine import rules"}),
+    (rooms, {"subscriber.actions.make": "from subscriber.rule_settings import Rule"}),
+    (rooms, {"subscriber.actions.redis": "from subscriber.store.base import Store"}),
     (foreign, {f"{HG}.wire.session": "import zmq"}),
     (foreign, {f"{HG}.wire.session": "import msgspec"}),
     (foreign, {f"{HG}.journal.append": "from mercurial import util"}),

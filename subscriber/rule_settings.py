@@ -1,0 +1,142 @@
+"""What a rule says in `subscriber.yml`: one item of `rules`.
+
+name: build
+when: {topic: "hg:team/*:default:", changes: changesets, files: ["src/**"]}
+each: event                       # event, head, changeset
+exec: ["./build.sh"]              # exactly one action; what it may say: actions/settings
+timeout: 15m
+overlap: queue
+retry: {attempts: 4}
+lock: null
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+from hgext_zmqhooks.service.config import Duration, Frozen, span
+from hgext_zmqhooks.wire.errors import Refused
+from hgext_zmqhooks.wire.topics import Pattern
+from subscriber.actions.settings import ACTIONS, Said, Wrong, wrong_action
+
+EVERY_TOPIC = "hg:**:**:"
+MAX_TIMEOUT = 7 * 86400
+MAX_ATTEMPTS = 1000
+MAX_RULES = 1000
+
+Each = Literal["event", "head", "changeset"]
+Change = Literal["changesets", "bookmarks", "tags", "phases", "obsoleted", "removed"]
+Phase = Literal["public", "draft"]
+Origin = Literal["live", "catchup", "revealed", "ping", "baseline"]
+
+_NAME = re.compile("[a-z0-9_-]+")
+
+
+class When(Frozen, frozen=True):
+    """Conditions, all of which must hold; one left out always does. A list means any of it.
+
+    `topic` defaults to every topic, `origin` to all but ping and baseline. What each of them means
+    is told in engine/rules.
+    """
+
+    topic: str | tuple[str, ...] = EVERY_TOPIC
+    changes: Change | tuple[Change, ...] = ()
+    files: str | tuple[str, ...] = ()
+    user: str | tuple[str, ...] = ()
+    phase: Phase | tuple[Phase, ...] = ()
+    pusher: str | tuple[str, ...] = ()
+    origin: Origin | tuple[Origin, ...] = ()
+
+
+class Retry(Frozen, frozen=True):
+    """How often a failing action is tried in all."""
+
+    attempts: int = 4
+
+
+class Rule(Frozen, frozen=True):
+    """One rule: what it waits for, and what it then does, by exactly one of `ACTIONS`."""
+
+    name: str
+    exec: tuple[str, ...] | None = None
+    when: When = When()
+    each: Each = "event"
+    timeout: Duration = Duration(900)
+    overlap: Literal["queue"] = "queue"
+    retry: Retry = Retry()
+    lock: str | None = None
+
+    @property
+    def action(self) -> Said:
+        """What the rule says of its action; only one that was looked at (`wrong_rules`) has it."""
+        return next(iter(self.actions().values()))
+
+    def actions(self) -> dict[str, Said]:
+        """What stands there under keys of actions."""
+        given = {name: getattr(self, name) for name in ACTIONS}
+        return {name: said for name, said in given.items() if said is not None}
+
+
+def many(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    """A key that takes one text or a list of them.
+
+    >>> many("a"), many(("a", "b"))
+    (('a',), ('a', 'b'))
+    """
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def wrong_rules(rules: tuple[Rule, ...]) -> Iterator[Wrong]:
+    """All that is wrong with the rules of a file; keys are paths inside it."""
+    if not 0 < len(rules) <= MAX_RULES:
+        hint = "`zmq-subscriber init` prints a sample with a rule"
+        yield "rules", None, f"{len(rules)} rules, from 1 to {MAX_RULES} are possible", hint
+    seen: dict[str, int] = {}
+    for at, rule in enumerate(rules):
+        if rule.name in seen:
+            yield (
+                f"rules[{at}].name",
+                rule.name,
+                f"is the name of rules[{seen[rule.name]}] too",
+                "give each rule a name of its own: receipts and order keys go by it",
+            )
+        seen[rule.name] = at
+        for key, value, reason, hint in _wrong_rule(rule):
+            yield f"rules[{at}].{key}", value, reason, hint
+
+
+def _wrong_rule(rule: Rule) -> Iterator[Wrong]:
+    if not _NAME.fullmatch(rule.name) or len(rule.name) > 64:
+        better = re.sub("[^a-z0-9_-]+", "-", rule.name.lower()).strip("-")[:64] or "build"
+        yield "name", rule.name, "not 1 to 64 of a-z, 0-9, _ and -", f"write for example {better}"
+    yield from _wrong_actions(rule)
+    if not 0 < rule.timeout <= MAX_TIMEOUT:
+        yield "timeout", span(rule.timeout), "not between 0 and 7d", "write for example 15m"
+    if not 0 < rule.retry.attempts <= MAX_ATTEMPTS:
+        hint = "1 tries once and never again"
+        yield "retry.attempts", rule.retry.attempts, f"not between 1 and {MAX_ATTEMPTS}", hint
+    if rule.lock is not None:
+        yield "lock", rule.lock, "locks between rules are not available yet", "write null"
+    if not many(rule.when.topic):
+        yield "when.topic", [], "an empty list matches nothing", "leave the key out for all topics"
+    for text in many(rule.when.topic):
+        try:
+            Pattern.parse(text)
+        except Refused as error:
+            hint = 'write for example "hg:team/*:default:"'
+            yield "when.topic", text, error.detail, hint
+
+
+def _wrong_actions(rule: Rule) -> Iterator[Wrong]:
+    """A rule does one thing: two would need two receipts, two schedules, two orders."""
+    given = rule.actions()
+    if len(given) == 1:
+        yield from wrong_action(*given.popitem())
+        return
+    names = ", ".join(ACTIONS)
+    if given:
+        hint = "make a rule of each: deliveries, receipts and retries go by rule"
+        yield list(given)[1], None, f"the rule {rule.name} has {' and '.join(given)}", hint
+    else:
+        hint = f'give it one of {names}, such as exec: ["./build.sh"]'
+        yield ACTIONS[0], None, f"missing: the rule {rule.name} does nothing", hint
