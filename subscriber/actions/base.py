@@ -4,8 +4,10 @@ An action never raises for what goes wrong with its task: a missing script, a ti
 connection are verdicts, because each of them is a receipt that an operator reads.
 """
 
+import contextlib
 import os
 import threading
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
@@ -13,6 +15,16 @@ from typing import Protocol, Self
 
 OUTPUT_LIMIT = 64 * 1024
 """Bytes of output kept in a receipt: the last ones, since errors stand at the end."""
+
+
+LEASE_OVER = "the lease ran out"
+"""The reason of a verdict when an attempt ended because its lease was not extended."""
+
+
+def boot_clock() -> float:
+    """Seconds on the clock of leases: for all processes of this host, and on while it sleeps."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Darwin has no CLOCK_BOOTTIME
+    return time.clock_gettime(clock)
 
 
 class Kind(StrEnum):
@@ -71,15 +83,32 @@ class Verdict:
 
 
 class Cancel:
-    """Breaks off one running attempt, from any thread: a flag that a poll loop can wait for.
+    """Breaks off one running attempt, from any thread, at once or at the end of its lease.
 
-    Usable as a context manager, which closes its descriptors; `set` after that does nothing.
+    The engine tells it how long the lease lasts, counted from before the store was asked, so that
+    no other process runs the delivery while the action still may:
+
+        asked = boot_clock()
+        claims = store.claim(…, lease, …)
+        cancel.until(asked + lease)          # before the action starts
+        …
+        asked = boot_clock()
+        if store.extend(…, lease, …):
+            cancel.until(asked + lease)      # at each extension
+
+    Whoever runs the attempt leaves nothing behind at the deadline, though this process be stopped:
+    `exec` hands it to its runner. Without one the attempt has no deadline. The verdict is then
+    `interrupted`, for the reason `LEASE_OVER`.
+
+    Usable as a context manager, which closes its descriptors; `set` and `until` after that do
+    nothing.
     """
 
     def __init__(self) -> None:
-        self._read, self._write = os.pipe()
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._lock = threading.Lock()
         self._reason: str | None = None
+        self._deadline: float | None = None
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -98,16 +127,45 @@ class Cancel:
         """Why the attempt is to end; None as long as it may go on."""
         return self._reason
 
+    @property
+    def deadline(self) -> float | None:
+        """When the lease ends, by `boot_clock`; None: nobody said."""
+        return self._deadline
+
+    @property
+    def left(self) -> float:
+        """Seconds until the lease ends; infinity without a deadline."""
+        return float("inf") if self._deadline is None else self._deadline - boot_clock()
+
     def fileno(self) -> int:
-        """A descriptor that becomes readable, and stays so, when `set` was called."""
+        """A descriptor that becomes readable at each `set` and `until`, and stays so until `hear`.
+
+        For the one who runs the attempt.
+        """
         return self._read
+
+    def hear(self) -> None:
+        """Take the news; then look at `reason` and `deadline`."""
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if not self._closed:
+                os.read(self._read, 4096)
 
     def set(self, reason: str) -> None:
         """Ask the attempt to end. The first reason stays."""
         with self._lock:
-            if self._reason is not None or self._closed:
-                return
-            self._reason = reason
+            if self._reason is None and not self._closed:
+                self._reason = reason
+                self._call()
+
+    def until(self, deadline: float) -> None:
+        """The lease lasts until `deadline`, by `boot_clock`. The newest word counts."""
+        with self._lock:
+            if not self._closed:
+                self._deadline = deadline
+                self._call()
+
+    def _call(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: it is readable already
             os.write(self._write, b".")
 
     def close(self) -> None:

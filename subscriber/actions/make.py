@@ -24,4 +24,5 @@ class Place:
 
 def make(said: Said, place: Place) -> Action:
     """The action of one rule."""
-    return Exec(said, str(place.folder), str(place.runners), descriptors=place.descriptors)
+    files = () if place.descriptors is None else (f"soft-files={place.descriptors}",)
+    return Exec(said, str(place.folder), str(place.runners), setup=files)

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from support.waiting import wait_for
 
-from subscriber.actions.base import OUTPUT_LIMIT, Cancel, Job, Kind, Verdict
-from subscriber.actions.exec import Exec, Outcome, environment, judge
+from subscriber.actions.base import LEASE_OVER, OUTPUT_LIMIT, Cancel, Job, Kind, Verdict, boot_clock
+from subscriber.actions.environment import environment
+from subscriber.actions.exec import Exec
+from subscriber.actions.outcome import Outcome, judge
 
 DEADLINE = 20.0
 
@@ -110,7 +112,7 @@ def test_names_from_the_event_cannot_break_the_environment() -> None:
 
 
 def test_it_gets_the_limit_of_open_files_that_the_daemon_was_started_with(tmp_path: Path) -> None:
-    verdict = run(shell(tmp_path, "ulimit -n", descriptors=123), job())
+    verdict = run(shell(tmp_path, "ulimit -n", setup=("soft-files=123",)), job())
 
     assert verdict.output == b"123\n"
 
@@ -305,6 +307,88 @@ def test_nothing_outlives_a_killed_daemon_and_its_successor_waits_for_that(tmp_p
 
     wait_for(lambda: free(lock))
     assert not any(map(alive, pids))
+
+
+LEASED = """
+import sys
+from pathlib import Path
+from subscriber.actions.base import Cancel, boot_clock
+from subscriber.actions.exec import Exec
+from test_exec import job
+action = Exec(("/bin/sh", "-c", sys.argv[1]), sys.argv[2], grace=0.5)
+cancel = Cancel()
+deadline = boot_clock() + 4.0
+cancel.until(deadline)
+Path(sys.argv[2], "deadline").write_text(str(deadline))
+verdict = action.run(job(b"{}", timeout=600.0), cancel)
+print(verdict.kind, verdict.interrupted, verdict.reason)
+"""
+
+STUBBORN = "trap '' TERM; (trap '' TERM; sleep 600) & echo $! $$ > pids; while :; do sleep 1; done"
+
+
+def test_a_stopped_daemon_leaves_nothing_running_when_its_lease_ends(tmp_path: Path) -> None:
+    """Given a stubborn command, When its daemon is stopped, Then it is gone within the lease."""
+    here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", LEASED, STUBBORN, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": here},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text())
+    pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
+    deadline = float((tmp_path / "deadline").read_text())
+
+    os.kill(daemon.pid, signal.SIGSTOP)
+    assert all(map(alive, pids))
+
+    wait_for(lambda: not any(map(alive, pids)))
+    assert boot_clock() < deadline
+    os.kill(daemon.pid, signal.SIGCONT)
+    told, _ = daemon.communicate(timeout=DEADLINE)
+    assert told == f"retry True {LEASE_OVER}\n"
+
+
+def test_without_an_extension_it_ends_politely_before_its_lease(tmp_path: Path) -> None:
+    with Cancel() as cancel:
+        deadline = boot_clock() + 2.0
+        cancel.until(deadline)
+
+        verdict = shell(tmp_path, "trap 'echo bye; exit 0' TERM; sleep 600 & wait").run(
+            job(), cancel
+        )
+
+    assert boot_clock() < deadline
+    assert (verdict.kind, verdict.interrupted) == (Kind.RETRY, True)
+    assert (verdict.reason, verdict.output) == (LEASE_OVER, b"bye\n")
+
+
+def test_an_extended_lease_lets_it_go_on(tmp_path: Path) -> None:
+    verdicts: list[Verdict] = []
+    with Cancel() as cancel:
+        first = boot_clock() + 1.0
+        cancel.until(first)
+        action = shell(tmp_path, "touch here; until test -e go; do sleep 0.02; done")
+        thread = threading.Thread(target=lambda: verdicts.append(action.run(job(), cancel)))
+        thread.start()
+        cancel.until(boot_clock() + 60.0)
+        wait_for((tmp_path / "here").exists)
+        wait_for(lambda: boot_clock() > first)
+        (tmp_path / "go").touch()
+        thread.join(DEADLINE)
+
+    assert [verdict.kind for verdict in verdicts] == [Kind.DONE]
+
+
+def test_after_the_end_of_its_lease_it_never_starts(tmp_path: Path) -> None:
+    with Cancel() as cancel:
+        cancel.until(boot_clock() - 0.1)
+
+        verdict = shell(tmp_path, "touch started").run(job(), cancel)
+
+    assert (verdict.interrupted, verdict.reason) == (True, LEASE_OVER)
+    assert not (tmp_path / "started").exists()
 
 
 def test_nothing_starts_once_a_new_daemon_has_taken_over(tmp_path: Path) -> None:
