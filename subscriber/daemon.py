@@ -45,6 +45,7 @@ from subscriber.credentials import (
 )
 from subscriber.engine.dispatch import CANCEL_BOUND, FINISH_BOUND, Dispatcher
 from subscriber.engine.rules import RuleSpec, compile_rule, deliveries
+from subscriber.engine.schedule import Retry
 from subscriber.inside import check_endpoints, relay_settings
 from subscriber.intake.client import Client
 from subscriber.intake.connect import Context, Remote
@@ -99,7 +100,10 @@ def rule_spec(rule: Rule) -> RuleSpec:
         origins=many(when.origin),
         each=rule.each,
         timeout=float(rule.timeout),
-        attempts=rule.retry.attempts,
+        order=rule.order,
+        retry=Retry(
+            rule.retry.attempts, tuple(map(float, rule.retry.delays)), float(rule.retry.patience)
+        ),
     )
 
 

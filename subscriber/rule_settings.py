@@ -5,8 +5,9 @@ when: {topic: "hg:team/*:default:", changes: changesets, files: ["src/**"]}
 each: event                       # event, head, changeset
 exec: ["./build.sh"]              # exactly one action; what it may say: actions/settings
 timeout: 15m
+order: branch                     # branch, repo, none, or a template such as "deploy-{repo}"
 overlap: queue
-retry: {attempts: 4}
+retry: {attempts: 4, delays: [1s, 10s, 60s], patience: 3d}
 lock: null
 """
 
@@ -18,10 +19,13 @@ from hgext_zmqhooks.service.config import Duration, Frozen, span
 from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.topics import Pattern
 from subscriber.actions.settings import ACTIONS, Said, Wrong, wrong_action
+from subscriber.engine.orders import BRANCH, FIELDS, WORDS, compile_order
 
 EVERY_TOPIC = "hg:**:**:"
 MAX_TIMEOUT = 7 * 86400
 MAX_ATTEMPTS = 1000
+MAX_DELAYS = 100
+MAX_PATIENCE = 30 * 86400
 MAX_RULES = 1000
 
 Each = Literal["event", "head", "changeset"]
@@ -49,9 +53,14 @@ class When(Frozen, frozen=True):
 
 
 class Retry(Frozen, frozen=True):
-    """How often a failing action is tried in all."""
+    """How often a failing action is tried in all, after which delays, and how long it may ask.
+
+    The last delay is for all attempts that follow. What of it means what: engine/schedule.
+    """
 
     attempts: int = 4
+    delays: tuple[Duration, ...] = (Duration(1), Duration(10), Duration(60))
+    patience: Duration = Duration(3 * 86400)
 
 
 class Rule(Frozen, frozen=True):
@@ -62,6 +71,7 @@ class Rule(Frozen, frozen=True):
     when: When = When()
     each: Each = "event"
     timeout: Duration = Duration(900)
+    order: str = BRANCH
     overlap: Literal["queue"] = "queue"
     retry: Retry = Retry()
     lock: str | None = None
@@ -112,9 +122,8 @@ def _wrong_rule(rule: Rule) -> Iterator[Wrong]:
     yield from _wrong_actions(rule)
     if not 0 < rule.timeout <= MAX_TIMEOUT:
         yield "timeout", span(rule.timeout), "not between 0 and 7d", "write for example 15m"
-    if not 0 < rule.retry.attempts <= MAX_ATTEMPTS:
-        hint = "1 tries once and never again"
-        yield "retry.attempts", rule.retry.attempts, f"not between 1 and {MAX_ATTEMPTS}", hint
+    yield from _wrong_order(rule.order)
+    yield from _wrong_retry(rule.retry)
     if rule.lock is not None:
         yield "lock", rule.lock, "locks between rules are not available yet", "write null"
     if not many(rule.when.topic):
@@ -125,6 +134,31 @@ def _wrong_rule(rule: Rule) -> Iterator[Wrong]:
         except Refused as error:
             hint = 'write for example "hg:team/*:default:"'
             yield "when.topic", text, error.detail, hint
+
+
+def _wrong_order(text: str) -> Iterator[Wrong]:
+    try:
+        compile_order(text)
+    except ValueError as error:
+        fields = " ".join(f"{{{name}}}" for name in FIELDS)
+        hint = (
+            f'write one of {", ".join(WORDS)}, or a template such as "deploy-{{repo}}" of {fields}'
+        )
+        yield "order", text, str(error), hint
+
+
+def _wrong_retry(retry: Retry) -> Iterator[Wrong]:
+    if not 0 < retry.attempts <= MAX_ATTEMPTS:
+        hint = "1 tries once and never again"
+        yield "retry.attempts", retry.attempts, f"not between 1 and {MAX_ATTEMPTS}", hint
+    if not 0 < len(retry.delays) <= MAX_DELAYS:
+        reason = f"{len(retry.delays)} of them, from 1 to {MAX_DELAYS} are possible"
+        yield "retry.delays", [], reason, "write for example [1s, 10s, 60s]"
+    for at, delay in enumerate(retry.delays):
+        if delay > MAX_TIMEOUT:
+            yield f"retry.delays[{at}]", span(delay), "longer than 7d", "write for example 1h"
+    if retry.patience > MAX_PATIENCE:
+        yield "retry.patience", span(retry.patience), "longer than 30d", "write for example 3d"
 
 
 def _wrong_actions(rule: Rule) -> Iterator[Wrong]:

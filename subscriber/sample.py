@@ -49,7 +49,8 @@ rules:
     each: event                        # one run per event, head or changeset
     exec: ["./build.sh"]               # the event is on its stdin, ZMQHOOKS_* in its environment
     timeout: 15m
+    order: branch                      # or repo, none, or a template: "deploy-{repo}"
     overlap: queue
-    retry: {attempts: 4}
+    retry: {attempts: 4, delays: [1s, 10s, 60s], patience: 3d}
     lock: null
 """

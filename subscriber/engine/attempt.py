@@ -148,7 +148,7 @@ class Runner:
         return schedule.decide(
             verdict,
             before,
-            attempt.spec.attempts,
+            attempt.spec.retry,
             self._clock(),
             self._chance(),
             stopped=attempt.stopped,

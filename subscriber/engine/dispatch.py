@@ -174,8 +174,8 @@ class Dispatcher:
         now, item = self._clock(), claim.delivery
         verdict = Verdict(Kind.RETRY, reason, now, now, interrupted=True)
         before = schedule.past(self._store.receipts(item.id))
-        attempts = self._rules[item.rule].attempts
-        finish = schedule.decide(verdict, before, attempts, now, random.random())  # noqa: S311 - a delay
+        retry = self._rules[item.rule].retry
+        finish = schedule.decide(verdict, before, retry, now, random.random())  # noqa: S311 - a delay
         self._store.finish(item.id, claim.fence, finish, now)
         log.error("delivery not started", extra=fields(delivery=item.id, reason=reason))
 

@@ -24,11 +24,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hgext_zmqhooks.wire.topics import Pattern, encode_part, matches_any
+from hgext_zmqhooks.wire.topics import Pattern, matches_any
 from hgext_zmqhooks.wire.values import BASELINE, LISTS, Changeset, Event
 from subscriber.store.values import NewDelivery
 
 from .globs import Globs
+from .orders import BRANCH, Order, Values, compile_order
+from .schedule import DEFAULT, Retry
 
 CHANGES = LISTS
 ORIGINS = ("live", "catchup", "revealed", "ping", "baseline")
@@ -42,7 +44,10 @@ class RuleSpec:
     """A rule as the configuration says it.
 
     `each`: one delivery per `event` (a transaction's work on one branch), per new `head`, or per
-    `changeset` that fits. `timeout` is in seconds, `attempts` the limit for failures.
+    `changeset` that fits. `timeout` is in seconds.
+
+    How its deliveries run: `order` says which of them one after another (see orders), `retry` how
+    often.
     """
 
     name: str
@@ -55,7 +60,8 @@ class RuleSpec:
     origins: tuple[str, ...] = ()
     each: Each = "event"
     timeout: float = 900.0
-    attempts: int = 4
+    order: str = BRANCH
+    retry: Retry = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,7 @@ class Rule:
     """A compiled rule."""
 
     spec: RuleSpec
+    order: Order
     topics: tuple[Pattern, ...]
     origins: frozenset[str]
     files: Globs
@@ -71,9 +78,13 @@ class Rule:
 
 
 def compile_rule(spec: RuleSpec) -> Rule:
-    """Parse what a rule says; wire.errors.Refused for a topic pattern that is none."""
+    """Parse what a rule says.
+
+    wire.errors.Refused for a topic pattern that is none, ValueError for an order that is none.
+    """
     return Rule(
         spec=spec,
+        order=compile_order(spec.order),
         topics=tuple(Pattern.parse(text) for text in spec.topics),
         origins=frozenset(spec.origins) or DEFAULT_ORIGINS,
         files=Globs(spec.files),
@@ -89,15 +100,6 @@ def deliveries(rules: Iterable[Rule], parts: Sequence[Event], created: float) ->
     one has come (`part == parts`).
     """
     return [made for rule in rules if _matches(rule, parts) for made in _make(rule, parts, created)]
-
-
-def order_key(rule: str, repo: str, branch: str) -> str:
-    """The lane of a rule's deliveries: one per repository and branch.
-
-    >>> order_key("build", "team/app", "feature: x")
-    'build:team/app:feature%3A x'
-    """
-    return ":".join(encode_part(part) for part in (rule, repo, branch))
 
 
 def delivery_id(rule: str, event_id: str, node: str | None) -> str:
@@ -199,10 +201,13 @@ def _delivery(
 ) -> NewDelivery:
     """`own`: there may be others of the same event, so the node is part of the id."""
     last, name = parts[-1], rule.spec.name
+    made = delivery_id(name, last.id, node if own else None)
+    user = last.pusher.user if last.pusher else None
+    about = _about(last, node, user)
     return NewDelivery(
-        id=delivery_id(name, last.id, node if own else None),
+        id=made,
         rule=name,
-        order_key=order_key(name, last.repo, last.branch),
+        order_key=rule.order(name, made, about),
         repo=last.repo,
         branch=last.branch,
         topic=last.topic,
@@ -211,9 +216,20 @@ def _delivery(
         first=parts[0].sequence,
         last=last.sequence,
         node=node,
-        user=last.pusher.user if last.pusher else None,
+        user=user,
         created=created,
     )
+
+
+def _about(event: Event, node: str | None, user: str | None) -> Values:
+    """What an order may name."""
+    return {
+        "repo": event.repo,
+        "branch": event.branch,
+        "user": user,
+        "topic": event.topic,
+        "node": node,
+    }
 
 
 def _new_heads(parts: Sequence[Event]) -> list[str]:

@@ -3,26 +3,27 @@
     verdict of the action            counted   next
     done                             yes       done
     dead (exit status 65)            yes       dead at once
-    retry, patient (exit status 75)  yes       after 5 s, doubling to 1 h; dead after 3 days
-    retry (any other failure)        yes       after 1 s, 10 s, then 60 s; dead after `attempts`
+    retry, patient (exit status 75)  yes       after 5 s, doubling to 1 h; dead after `patience`
+    retry (any other failure)        yes       after `delays`; dead after `attempts`
     broken off because we stop       no        at once, in the next life of the daemon
     broken off for another reason    no        after 5 s, doubling to 1 h; dead after ten
 
 Failures, patient retries and interruptions are counted apart, each by the receipts that the
-delivery has already: a script that waited ten times for a lock has not failed ten times. A delay
-is stretched by up to a tenth at random, so that what failed together is not tried again together.
+delivery has already: a script that waited ten times for a lock has not failed ten times. Receipts
+from before an operator redelivered it do not count. A delay is stretched by up to a tenth at
+random, so that what failed together is not tried again together.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from hgext_zmqhooks.service.config import span
+from hgext_zmqhooks.service.words import counted
 from subscriber.actions.base import Kind, Verdict
 from subscriber.store.values import LOST_LIMIT, Finish, Outcome, Receipt, State
 
-FAILURE_DELAYS = (1.0, 10.0, 60.0)
 PATIENT_FIRST = 5.0
 PATIENT_MOST = 3600.0
-PATIENT_TOTAL = 3 * 86400.0
 JITTER = 0.1
 
 # The words that receipts carry.
@@ -35,6 +36,23 @@ INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
+class Retry:
+    """What a rule says of trying again.
+
+    `attempts`: how often a failing action is tried in all. `delays`: seconds before the second
+    attempt, the third and so on; the last one is for all that follow. `patience`: for how many
+    seconds the action itself may ask for another try.
+    """
+
+    attempts: int = 4
+    delays: tuple[float, ...] = (1.0, 10.0, 60.0)
+    patience: float = 3 * 86400.0
+
+
+DEFAULT = Retry()
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
     """What a delivery has behind it. `waiting_since`: end of its first patient attempt."""
 
@@ -44,9 +62,9 @@ class Past:
     waiting_since: float | None = None
 
 
-def past(receipts: Iterable[Receipt]) -> Past:
-    """Count what happened before."""
-    outcomes = [receipt.outcome for receipt in receipts]
+def past(receipts: Iterable[Receipt], renewed: int = 0) -> Past:
+    """Count what happened after the attempt of fence `renewed`."""
+    outcomes = [receipt.outcome for receipt in receipts if receipt.fence > renewed]
     words = [outcome.verdict for outcome in outcomes]
     return Past(
         failures=words.count(FAILED),
@@ -59,7 +77,7 @@ def past(receipts: Iterable[Receipt]) -> Past:
 def decide(
     verdict: Verdict,
     before: Past,
-    attempts: int,
+    retry: Retry,
     now: float,
     chance: float,
     *,
@@ -67,8 +85,7 @@ def decide(
 ) -> Finish:
     """The verdict's consequence; `chance` is random in [0, 1).
 
-    `attempts`: how often a failing action is tried in all. `stopped`: we asked the action to end
-    because the daemon does.
+    `retry`: what the rule says. `stopped`: we asked the action to end because the daemon does.
     """
     if verdict.kind is Kind.DONE:
         return Finish(state=State.DONE, outcome=_outcome(verdict, DONE))
@@ -80,21 +97,21 @@ def decide(
     if verdict.interrupted:
         return _interrupted(verdict, before, now, chance)
     if verdict.patient:
-        return _patient(verdict, before, now, chance)
-    return _failed(verdict, before, attempts, now, chance)
+        return _patient(verdict, before, retry, now, chance)
+    return _failed(verdict, before, retry, now, chance)
 
 
-def _failed(verdict: Verdict, before: Past, attempts: int, now: float, chance: float) -> Finish:
-    if before.failures + 1 >= attempts:
-        return _dead(verdict, f"failed {before.failures + 1} times")
-    delay = FAILURE_DELAYS[min(before.failures, len(FAILURE_DELAYS) - 1)]
+def _failed(verdict: Verdict, before: Past, retry: Retry, now: float, chance: float) -> Finish:
+    if before.failures + 1 >= retry.attempts:
+        return _dead(verdict, f"failed {counted(before.failures + 1, 'time')}")
+    delay = retry.delays[min(before.failures, len(retry.delays) - 1)]
     return _again(verdict, FAILED, now + _stretched(delay, chance))
 
 
-def _patient(verdict: Verdict, before: Past, now: float, chance: float) -> Finish:
+def _patient(verdict: Verdict, before: Past, retry: Retry, now: float, chance: float) -> Finish:
     since = now if before.waiting_since is None else before.waiting_since
-    if now - since >= PATIENT_TOTAL:
-        return _dead(verdict, f"asked for another try for {PATIENT_TOTAL / 86400:g} days")
+    if now - since >= retry.patience:
+        return _dead(verdict, f"asked for another try for {span(retry.patience)}")
     return _again(verdict, RETRY, now + _stretched(_doubled(before.patient), chance))
 
 

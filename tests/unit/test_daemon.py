@@ -21,6 +21,7 @@ from subscriber.daemon import (
     rule_spec,
 )
 from subscriber.engine.rules import RuleSpec
+from subscriber.engine.schedule import Retry
 from subscriber.inside import relay_settings
 from subscriber.settings import Settings, load_settings
 
@@ -46,7 +47,11 @@ def test_a_rule_reaches_the_engine_with_all_that_it_says(here: Site) -> None:
         "pusher": ["a", "b"],
         "origin": "live",
     }
-    rule = here.rule("r", when=when, each="head", timeout="2m", retry={"attempts": 9})
+    rule = here.rule("r", when=when, each="head", timeout="2m")
+    rule |= {
+        "order": "deploy-{repo}",
+        "retry": {"attempts": 9, "delays": ["2s"], "patience": "1d"},
+    }
 
     (made,) = settings(here, rules=[rule]).rules
 
@@ -61,7 +66,8 @@ def test_a_rule_reaches_the_engine_with_all_that_it_says(here: Site) -> None:
         origins=("live",),
         each="head",
         timeout=120.0,
-        attempts=9,
+        order="deploy-{repo}",
+        retry=Retry(9, (2.0,), 86400.0),
     )
 
 

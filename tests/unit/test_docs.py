@@ -88,7 +88,11 @@ def test_the_defaults_of_rules_are_the_documented_ones() -> None:
 
     assert Duration.parse(default["timeout"]) == rule.timeout
     assert (default["each"], default["overlap"]) == (rule.each, rule.overlap)
-    assert rows(section(text, "retry"))[0][1] == f"`{rule.retry.attempts}`"
+    assert default["order"] == rule.order
+    retry = {row[0].strip("`"): row[1].strip("`") for row in rows(section(text, "retry"))}
+    delays = [Duration.parse(each) for each in retry["delays"].strip("[]").split(", ")]
+    assert (int(retry["attempts"]), tuple(delays)) == (rule.retry.attempts, rule.retry.delays)
+    assert Duration.parse(retry["patience"]) == rule.retry.patience
     assert rows(section(text, "when"))[0][1] == f"`{rule.when.topic}`"
 
 

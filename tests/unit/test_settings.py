@@ -32,8 +32,9 @@ rules:
     each: changeset
     exec: ["./build.sh", "-v"]
     timeout: 15m
+    order: "deploy-{repo}"
     overlap: queue
-    retry: {attempts: 3}
+    retry: {attempts: 3, delays: [5s, 1m], patience: 1d}
     lock: null
   - name: tell
     exec: [mail]
@@ -75,6 +76,11 @@ def test_everything_the_design_shows_is_accepted(tmp_path: Path) -> None:
     assert settings.relays[0].certificate == tmp_path / "hg1.cert"
     build = settings.rules[0]
     assert (build.timeout, build.retry.attempts, build.each) == (900, 3, "changeset")
+    assert (build.order, build.retry.delays, build.retry.patience) == (
+        "deploy-{repo}",
+        (5, 60),
+        86400,
+    )
     assert build.exec == ("./build.sh", "-v")
     assert settings.patterns == ("hg:team/*:default:", "hg:**:stable:")
 
@@ -84,12 +90,8 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
 
     (rule,) = settings.rules
     assert (settings.name, settings.relay, settings.start) == (None, None, "latest")
-    assert (rule.timeout, rule.retry.attempts, rule.each, rule.overlap) == (
-        900,
-        4,
-        "event",
-        "queue",
-    )
+    assert (rule.timeout, rule.each, rule.order, rule.overlap) == (900, "event", "branch", "queue")
+    assert (rule.retry.attempts, rule.retry.delays, rule.retry.patience) == (4, (1, 10, 60), 259200)
     assert settings.patterns == ("hg:**:**:",)
 
 
@@ -118,6 +120,19 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
         ("15m", "0s", "rules[0].timeout", "0s", "not between", "15m"),
         ("15m", "8d", "rules[0].timeout", "8d", "not between", "15m"),
         ("attempts: 3", "attempts: 0", "rules[0].retry.attempts", 0, "not between", ""),
+        ("[5s, 1m]", "[]", "rules[0].retry.delays", [], "0 of them", "[1s, 10s, 60s]"),
+        ("[5s, 1m]", "[5s, 8d]", "rules[0].retry.delays[1]", "8d", "longer than 7d", "1h"),
+        ("[5s, 1m]", "[5s, soon]", "rules[0].retry.delays[1]", "soon", "duration", ""),
+        ("patience: 1d", "patience: 31d", "rules[0].retry.patience", "31d", "longer", "3d"),
+        ('"deploy-{repo}"', "brunch", "rules[0].order", "brunch", "neither branch", "template"),
+        (
+            "deploy-{repo}",
+            "deploy-{rule}",
+            "rules[0].order",
+            "deploy-{rule}",
+            "{rule} is none",
+            "{repo} {branch} {user} {topic} {node}",
+        ),
         ("overlap: queue", "overlap: latest", "rules[0].overlap", "latest", "latest", ""),
         ("lock: null", "lock: deploy", "rules[0].lock", "deploy", "not available yet", "null"),
         ("name: tell", "name: build", "rules[1].name", "build", "rules[0] too", "of its own"),

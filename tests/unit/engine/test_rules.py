@@ -1,6 +1,7 @@
 """Which deliveries a transaction makes."""
 
 import doctest
+from itertools import product
 
 import pytest
 
@@ -61,7 +62,7 @@ def made(parts, **spec):
 
 
 def test_the_examples_in_the_module_are_true():
-    assert doctest.testmod(rules) == doctest.TestResults(failed=0, attempted=2)
+    assert doctest.testmod(rules) == doctest.TestResults(failed=0, attempted=1)
 
 
 class TestDelivery:
@@ -86,6 +87,26 @@ class TestDelivery:
         }
         assert len(keys) == 8
         assert "build:a:default" in keys
+
+    @pytest.mark.parametrize(
+        ("order", "lanes"),
+        [
+            ("branch", 4),
+            ("repo", 2),
+            ("none", 8),
+            ("{user}", 2),
+            ("{repo} of {user}", 4),
+            ("{topic}{user}", 8),
+        ],
+    )
+    def test_those_share_a_lane_that_the_order_says(self, order, lanes):
+        abouts = product(("a", "b"), ("default", "stable"), (Pusher("alice", "ssh"), None))
+        keys = {
+            item.order_key
+            for at, (repo, branch, pusher) in enumerate(abouts, 1)
+            for item in made(event(at, repo=repo, branch=branch, pusher=pusher), order=order)
+        }
+        assert len(keys) == lanes
 
     def test_id_is_the_same_each_time_and_no_other_has_it(self):
         once, again = made(event(7)), made(event(7))

@@ -3,7 +3,7 @@
 import pytest
 
 from subscriber.actions.base import Kind, Verdict
-from subscriber.engine.schedule import PATIENT_TOTAL, Past, decide, past
+from subscriber.engine.schedule import DEFAULT, Past, Retry, decide, past
 from subscriber.store.values import LOST_LIMIT, Receipt, State
 
 NOW = 2_000_000_000.0
@@ -13,18 +13,18 @@ def verdict(kind=Kind.RETRY, reason="exit status 1", **more):
     return Verdict(kind, reason, NOW - 2, NOW - 1, **more)
 
 
-def after(given, before=None, attempts=4, chance=0.0, **more):
-    return decide(given, before or Past(), attempts, NOW, chance, **more)
+def after(given, before=None, retry=DEFAULT, chance=0.0, **more):
+    return decide(given, before or Past(), retry, NOW, chance, **more)
 
 
-def delays(given, rounds, attempts=4):
+def delays(given, rounds, retry=DEFAULT):
     """Delays of one verdict again and again, until it is dead."""
     receipts, now, found = [], NOW, []
-    for fence in range(rounds):
+    for fence in range(1, rounds + 1):
         ended = Verdict(
             given.kind, given.reason, now, now, patient=given.patient, interrupted=given.interrupted
         )
-        finish = decide(ended, past(receipts), attempts, now, 0.0)
+        finish = decide(ended, past(receipts), retry, now, 0.0)
         receipts.append(
             Receipt(
                 delivery="x",
@@ -69,8 +69,28 @@ class TestFailures:
         ("attempts", "expected"), [(1, []), (2, [1.0]), (6, [1.0, 10.0, 60.0, 60.0, 60.0])]
     )
     def test_the_limit_is_the_rules(self, attempts, expected):
-        waited, _ = delays(verdict(), 10, attempts)
+        waited, _ = delays(verdict(), 10, Retry(attempts))
         assert waited == expected
+
+    def test_the_delays_are_the_rules_and_the_last_one_stays(self):
+        waited, last = delays(verdict(), 10, Retry(5, (0.0, 7.0)))
+        assert waited == [0.0, 7.0, 7.0, 7.0]
+        assert last.outcome.reason == "failed 5 times; exit status 1"
+
+    def test_what_was_before_a_redelivery_does_not_count(self):
+        given = [
+            Receipt(
+                delivery="x",
+                fence=fence,
+                attempt=1,
+                owner="o",
+                outcome=after(verdict(patient=fence == 1)).outcome,
+                counted=True,
+            )
+            for fence in range(1, 6)
+        ]
+        assert past(given) == Past(failures=4, patient=1, waiting_since=NOW - 1)
+        assert past(given, renewed=4) == Past(failures=1)
 
     def test_a_signal_is_a_failure(self):
         finish = after(verdict(reason="killed by SIGKILL", signal=9))
@@ -83,8 +103,16 @@ class TestPatience:
         waited, last = delays(verdict(patient=True), 200)
         assert waited[:4] == [5.0, 10.0, 20.0, 40.0]
         assert max(waited) == waited[-1] == 3600.0
-        assert PATIENT_TOTAL <= sum(waited) < PATIENT_TOTAL + 3600
-        assert last.outcome.reason == "asked for another try for 3 days; exit status 1"
+        assert 3 * 86400 <= sum(waited) < 3 * 86400 + 3600
+        assert last.outcome.reason == "asked for another try for 3d; exit status 1"
+
+    def test_may_be_shorter(self):
+        waited, last = delays(verdict(patient=True), 200, Retry(patience=60.0))
+        assert waited == [5.0, 10.0, 20.0, 40.0]
+        assert last.outcome.reason == "asked for another try for 1m; exit status 1"
+
+    def test_may_be_none_at_all(self):
+        assert after(verdict(patient=True), retry=Retry(patience=0.0)).state is State.DEAD
 
     def test_does_not_use_up_the_attempts_for_failures(self):
         finish = after(verdict(), Past(patient=50, waiting_since=NOW - 9999))
