@@ -6,7 +6,6 @@ fault, else 69 if a relay does not answer, else 1 if something works but not as 
 """
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from pathlib import Path
 from hgext_zmqhooks.service.access import obstacle, remedy
 from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError, Unreachable
 from hgext_zmqhooks.service.words import counted
+from subscriber.actions.make import described, missing, refused
 from subscriber.credentials import Credentials, expiries, is_deaf, load_credentials, load_relay
-from subscriber.daemon import remote
+from subscriber.daemon import place, remote
 from subscriber.inside import (
     check_endpoints,
     check_state,
@@ -219,17 +219,8 @@ def _rule(settings: Settings, at: int, rule: Rule, credentials: Credentials | No
         wanted = list(many(rule.when.topic))
         hint = "correct the topic, or issue a key with --read for it"
         raise ConfigError(settings.file, f"rules[{at}].when.topic", wanted, reason, hint)
-    key, name = f"rules[{at}].exec[0]", rule.action[0]
-    if "/" in name:
-        path = settings.folder / name
-        if not path.is_file():
-            hint = f"write it, or correct the path, which begins in {settings.folder}"
-            raise ConfigError(settings.file, key, name, f"{path} does not exist", hint)
-        if not os.access(path, os.X_OK):
-            raise ConfigError(settings.file, key, name, "it is not executable", f"chmod +x {path}")
-        return str(path)
-    found = shutil.which(name)
-    if found is None:
-        reason = f"there is no such command in PATH ({os.environ.get('PATH', '')})"
-        raise ConfigError(settings.file, key, name, reason, "write its whole path")
-    return found
+    (key, said), here = next(iter(rule.actions().items())), place(settings)
+    key = f"rules[{at}].{key}"
+    for wrong, value, reason, hint in (*refused(key, said), *missing(key, said, here)):
+        raise ConfigError(settings.file, wrong, value, reason, hint)
+    return described(said, here)

@@ -26,14 +26,16 @@ from hgext_zmqhooks.relay.reload import readers_part, trust_part
 from hgext_zmqhooks.relay.server import Relay
 from hgext_zmqhooks.relay.settings import RelaySettings
 from hgext_zmqhooks.service import ipc
-from hgext_zmqhooks.service.errors import EXIT, ServiceError
+from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError
 from hgext_zmqhooks.service.life import ROOT, Life, Stop, fields, raise_descriptors
 from hgext_zmqhooks.service.metrics import Counters
 from hgext_zmqhooks.service.watch import Part, Watch
 from hgext_zmqhooks.wire.certificates import Certificate
 from subscriber.accept import Request, accept
+from subscriber.actions.base import Action
 from subscriber.actions.exec import GRACE
-from subscriber.actions.make import Place, make
+from subscriber.actions.make import make, refused
+from subscriber.actions.place import Place
 from subscriber.control import Control, Rows, ask, own_name
 from subscriber.credentials import (
     EXPIRED,
@@ -110,6 +112,15 @@ def rule_spec(rule: Rule) -> RuleSpec:
 def place(settings: Settings, descriptors: int | None = None) -> Place:
     """Where actions run; `descriptors`: how many their commands may have open."""
     return Place(settings.folder, beside(settings.store, ".runners"), descriptors)
+
+
+def make_actions(settings: Settings, here: Place) -> dict[str, Action]:
+    """What each rule does; ConfigError for what this host cannot do at all."""
+    for at, rule in enumerate(settings.rules):
+        for name, said in rule.actions().items():
+            for key, value, reason, hint in refused(f"rules[{at}].{name}", said):
+                raise ConfigError(settings.file, key, value, reason, hint)
+    return {rule.name: make(rule.action, here) for rule in settings.rules}
 
 
 class Daemon:
@@ -210,8 +221,7 @@ class Daemon:
         )
 
     def _start_engine(self, store: SqliteStore, specs: Sequence[RuleSpec], name: str) -> Dispatcher:
-        here = place(self._settings, self._descriptors)
-        actions = {rule.name: make(rule.action, here) for rule in self._settings.rules}
+        actions = make_actions(self._settings, place(self._settings, self._descriptors))
         engine = Dispatcher(store, specs, actions, owner=f"{name}/{os.getpid()}")
         self._life.spawn("engine", engine.run)
         return engine

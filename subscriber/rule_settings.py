@@ -18,7 +18,7 @@ from typing import Literal
 from hgext_zmqhooks.service.config import Duration, Frozen, span
 from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.topics import Pattern
-from subscriber.actions.settings import ACTIONS, Said, Wrong, wrong_action
+from subscriber.actions.settings import ACTIONS, ExecSettings, Said, Wrong, wrong_action
 from subscriber.engine.orders import BRANCH, FIELDS, WORDS, compile_order
 
 EVERY_TOPIC = "hg:**:**:"
@@ -67,7 +67,7 @@ class Rule(Frozen, frozen=True):
     """One rule: what it waits for, and what it then does, by exactly one of `ACTIONS`."""
 
     name: str
-    exec: tuple[str, ...] | None = None
+    exec: tuple[str, ...] | ExecSettings | None = None
     when: When = When()
     each: Each = "event"
     timeout: Duration = Duration(900)

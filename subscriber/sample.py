@@ -48,6 +48,12 @@ rules:
       # origin: live                   # catchup, revealed, ping, baseline
     each: event                        # one run per event, head or changeset
     exec: ["./build.sh"]               # the event is on its stdin, ZMQHOOKS_* in its environment
+    # exec:                            # the same with more to say
+    #   command: ["./build.sh"]
+    #   directory: work
+    #   user: ci                       # where this daemon runs as root
+    #   environment: {pass: [HTTPS_PROXY], set: {MODE: full}}
+    #   limits: {memory: 2GiB, cpu: 10m, files: 1024, processes: 64}
     timeout: 15m
     order: branch                      # or repo, none, or a template: "deploy-{repo}"
     overlap: queue

@@ -247,7 +247,7 @@ def _words(types: str) -> str:
 
 def _example(reason: str, value: object) -> str:
     """How it is to be written, as far as the reason tells; else nothing."""
-    if reason.startswith("expected a list") and isinstance(value, str):
+    if reason.startswith("expected") and "a list" in reason and isinstance(value, str):
         return f'write ["{value}"]'
     _, found, examples = reason.partition("such as ")
     return f"write one such as {examples}" if found else ""

@@ -1,28 +1,28 @@
-"""Makes an action from what a rule says of it."""
+"""Makes an action from what a rule says of it, and says what on this host is in its way."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
+from . import make_exec
 from .base import Action
-from .exec import Exec
-from .settings import Said
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where actions run.
-
-    `folder`: that of the configuration, against which paths are meant. `runners`: the file that
-    tells a new daemon which commands still run. `descriptors`: how many of them a command may have
-    open, None: as many as we.
-    """
-
-    folder: Path
-    runners: Path
-    descriptors: int | None = None
+from .place import Place
+from .settings import Said, Wrong
 
 
 def make(said: Said, place: Place) -> Action:
-    """The action of one rule."""
-    files = () if place.descriptors is None else (f"soft-files={place.descriptors}",)
-    return Exec(said, str(place.folder), str(place.runners), setup=files)
+    """The action of one rule; only where `refused` found nothing."""
+    return make_exec.make(said, place)
+
+
+def refused(key: str, said: Said) -> Iterator[Wrong]:
+    """Why a daemon on this host cannot have the action at all; keys begin with `key`."""
+    return make_exec.refused(key, said)
+
+
+def missing(key: str, said: Said, place: Place) -> Iterator[Wrong]:
+    """What an attempt would fail for now, though it may come right before the first one."""
+    return make_exec.missing(key, said, place)
+
+
+def described(said: Said, place: Place) -> str:
+    """What the action would do now, in a few words."""
+    return make_exec.located(said, place) or ""

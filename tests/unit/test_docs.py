@@ -20,6 +20,7 @@ from hgext_zmqhooks.wire.session import TRANSITIONS
 from hgext_zmqhooks.wire.verbs import VERBS
 from subscriber import rule_settings
 from subscriber import settings as subscriber
+from subscriber.actions import settings as actions
 
 DOCS = Path(__file__).parents[2] / "docs"
 STRUCTS = {
@@ -28,6 +29,9 @@ STRUCTS = {
     "rules": rule_settings.Rule,
     "when": rule_settings.When,
     "retry": rule_settings.Retry,
+    "exec": actions.ExecSettings,
+    "environment": actions.Environment,
+    "limits of a command": actions.Limits,
     "relay.yml": RelaySection,
     "limits": Limits,
 }

@@ -108,6 +108,7 @@ FOREIGN: dict[str, set[str]] = {
         f"{HG}.relay.limits",
         f"{HG}.relay.reading",
         f"{HG}.service.parsing",
+        "subscriber.actions.settings",
     },
 }
 GUARDED = {"sqlite3"}

@@ -10,38 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
+from actionskit import job, run
 from support.waiting import wait_for
 
-from subscriber.actions.base import LEASE_OVER, OUTPUT_LIMIT, Cancel, Job, Kind, Verdict, boot_clock
+from subscriber.actions.base import LEASE_OVER, OUTPUT_LIMIT, Cancel, Kind, Verdict, boot_clock
 from subscriber.actions.environment import environment
 from subscriber.actions.exec import Exec
 from subscriber.actions.outcome import Outcome, judge
 
 DEADLINE = 20.0
-
-
-def job(*lines: bytes, timeout: float = 30.0, **changes: object) -> Job:
-    values: dict[str, object] = {
-        "delivery_id": "d1",
-        "event_id": "j/1",
-        "fence": 7,
-        "attempt": 2,
-        "rule": "build",
-        "topic": "hg:app:default:",
-        "repo": "app",
-        "branch": "default",
-        "node": "a" * 40,
-        "user": "alice",
-        "traceparent": "00-1-2-01",
-        "lines": list(lines),
-        "timeout": timeout,
-    }
-    return Job(**(values | changes))  # type: ignore[arg-type]
-
-
-def run(action: Exec, what: Job) -> Verdict:
-    with Cancel() as cancel:
-        return action.run(what, cancel)
 
 
 def shell(folder: Path, text: str, **options: object) -> Exec:
@@ -283,7 +260,7 @@ DAEMON = """
 import sys
 from subscriber.actions.base import Cancel
 from subscriber.actions.exec import Exec
-from test_exec import job
+from actionskit import job
 action = Exec(("/bin/sh", "-c", sys.argv[1]), sys.argv[2], sys.argv[3], 0.3)
 action.run(job(b"{}", timeout=600.0), Cancel())
 """
@@ -293,7 +270,7 @@ def test_nothing_outlives_a_killed_daemon_and_its_successor_waits_for_that(tmp_p
     """Given a daemon with a stubborn command, When it is killed, Then the lock is free after it."""
     lock = tmp_path / "runners"
     text = "trap '' TERM; (trap '' TERM; sleep 600) & echo $! $$ > pids; while :; do sleep 1; done"
-    here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    here = os.pathsep.join(sys.path)
     daemon = subprocess.Popen(
         [sys.executable, "-c", DAEMON, text, str(tmp_path), str(lock)],
         env=os.environ | {"PYTHONPATH": here},
@@ -314,7 +291,7 @@ import sys
 from pathlib import Path
 from subscriber.actions.base import Cancel, boot_clock
 from subscriber.actions.exec import Exec
-from test_exec import job
+from actionskit import job
 action = Exec(("/bin/sh", "-c", sys.argv[1]), sys.argv[2], grace=0.5)
 cancel = Cancel()
 deadline = boot_clock() + 4.0
@@ -329,7 +306,7 @@ STUBBORN = "trap '' TERM; (trap '' TERM; sleep 600) & echo $! $$ > pids; while :
 
 def test_a_stopped_daemon_leaves_nothing_running_when_its_lease_ends(tmp_path: Path) -> None:
     """Given a stubborn command, When its daemon is stopped, Then it is gone within the lease."""
-    here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    here = os.pathsep.join(sys.path)
     daemon = subprocess.Popen(
         [sys.executable, "-c", LEASED, STUBBORN, str(tmp_path)],
         env=os.environ | {"PYTHONPATH": here},
