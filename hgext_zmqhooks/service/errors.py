@@ -9,9 +9,13 @@ about it in a second one, the hint:
 
 import enum
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+# Who wrote a password into an address shall not find it in a log as well.
+_SECRET = re.compile(r"//[^/\s]*@")
 
 
 class EXIT(enum.IntEnum):
@@ -73,7 +77,7 @@ class ConfigError(ServiceError):
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = _SECRET.sub("//…@", repr(value))
     return text if len(text) <= 200 else text[:200] + "…"
 
 

@@ -100,6 +100,7 @@ FOREIGN: dict[str, set[str]] = {
         "subscriber.daemon",
     },
     "sqlite3": {f"{HG}.relay.state", "subscriber.store.sqlite", "subscriber.store.connection"},
+    "redis": {f"{HG}.service.redis_client", "subscriber.store.redis"},
     "yaml": {f"{HG}.service.config"},
     # The relay looks at the envelopes of many thousand events a second.
     "msgspec": {
@@ -115,7 +116,7 @@ GUARDED = {"sqlite3"}
 
 # What the hg process loads must not need what only the daemons have.
 LOADED_BY_HG = {f"{HG}.{name}" for name in ("extension", "changes", "commands", "compat")}
-ONLY_IN_DAEMONS = {"msgspec", "yaml", "sqlite3"}
+ONLY_IN_DAEMONS = {"msgspec", "redis", "yaml", "sqlite3"}
 
 
 @dataclass(frozen=True)
