@@ -22,78 +22,31 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nacl
 import zmq
 from nacl import bindings
 from support.daemons import Daemon, peak_memory
+from support.journals import BRANCHES, write_journal
 from support.site import Site, rule
 from support.waiting import wait_for
 
-from hgext_zmqhooks.journal.append import Writer
-from hgext_zmqhooks.journal.files import Directory
 from hgext_zmqhooks.journal.follow import Follower
-from hgext_zmqhooks.journal.format import Mark
-from hgext_zmqhooks.keys import files
 from hgext_zmqhooks.wire import certificates, envelope
-from hgext_zmqhooks.wire.events import encode_item
-from hgext_zmqhooks.wire.keyfiles import SecretKey
-from hgext_zmqhooks.wire.values import Draft, Heads, PhaseMove, Pusher, Transaction
 from subscriber.intake.verify import WORKERS
 
 EVENTS = 1_000_000
-BRANCHES = 50
 ROUNDS = 10
 SAMPLE = 4000
 """Events whose signatures one bare measurement verifies."""
 LEAST_SHARE = 0.70
 MOST_MEMORY = 200_000_000
-REPO = "team/app"
-BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 STALL = 120.0
 """Seconds without a further position after which the bench gives up."""
-
-
-class Signer:
-    """Signs like the extension, but expands the key once: a million times would take long."""
-
-    def __init__(self, key: SecretKey) -> None:
-        self.certificate = key.certificate or b""
-        self._secret = bindings.crypto_sign_seed_keypair(key.seed)[1]
-
-    def sign(self, event: bytes) -> bytes:
-        """See journal.batch.Signer."""
-        return bindings.crypto_sign(envelope.pae(event), self._secret)[:64]
-
-
-def drafts(count: int) -> Iterator[Draft]:
-    """One changeset after another becomes public, in turn on each branch."""
-    for number in range(1, count + 1):
-        node, moment = f"{number:040x}", BEGIN + timedelta(seconds=number)
-        move = PhaseMove(node, "draft", "public")
-        yield Draft(
-            branch=f"b{number % BRANCHES}",
-            time=moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            transaction=Transaction(f"t{number}", "serve", "serve"),
-            heads=Heads(tip=node, count=1),
-            pusher=Pusher("alice", "ssh", "192.0.2.7"),
-            lists={"phases": [encode_item(move)]},
-        )
-
-
-def write_journal(site: Site, count: int) -> Path:
-    """The journal of `REPO` with this many events; its store folder."""
-    store = site.root / REPO / ".hg" / "store"
-    store.mkdir(parents=True)
-    writer = Writer(Directory(store), REPO)
-    signer = Signer(files.load_secret(site.folder / "keys" / "publisher.key"))
-    mark = Mark(count, count.to_bytes(20, "big"))
-    writer.commit(writer.append(lambda _name, _offset: None, drafts(count), mark, signer))
-    return store
 
 
 @dataclass(frozen=True)

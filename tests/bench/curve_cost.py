@@ -23,7 +23,7 @@ from types import SimpleNamespace
 
 import relaykit
 import zmq
-from bench.catchup import write_journal
+from support.journals import write_journal
 from support.site import Site
 
 from hgext_zmqhooks.keys.files import load_secret

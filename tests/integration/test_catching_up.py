@@ -11,15 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench.catchup import REPO, Signer, drafts
 from support.daemons import Daemon
+from support.journals import Signer, write_journal
 from support.site import Site, rule
 from support.waiting import wait_for
-
-from hgext_zmqhooks.journal.append import Writer
-from hgext_zmqhooks.journal.files import Directory
-from hgext_zmqhooks.journal.format import Mark
-from hgext_zmqhooks.keys import files
 
 EVENTS = 8000
 BAD = 7500
@@ -38,12 +33,7 @@ class Liar(Signer):
 @pytest.fixture
 def here() -> Iterator[Site]:
     with Site.made() as site:
-        store = site.root / REPO / ".hg" / "store"
-        store.mkdir(parents=True)
-        writer = Writer(Directory(store), REPO)
-        signer = Liar(files.load_secret(site.folder / "keys" / "publisher.key"))
-        mark = Mark(EVENTS, EVENTS.to_bytes(20, "big"))
-        writer.commit(writer.append(lambda _name, _offset: None, drafts(EVENTS), mark, signer))
+        write_journal(site, EVENTS, signer=Liar)
         nothing = rule("nothing", changes=["tags"])
         site.configure(rules=[nothing], start="earliest")
         yield site
