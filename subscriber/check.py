@@ -28,9 +28,8 @@ from subscriber.intake.connect import probe
 from subscriber.rule_settings import Rule, many
 from subscriber.settings import Peer, Settings, beside, load_settings
 from subscriber.status import gone_rules
-from subscriber.store.connection import peek
-from subscriber.store.sqlite_reader import SqliteReader
 from subscriber.store.values import StoreError
+from subscriber.stores import glance
 from subscriber.views import Printer
 
 PROBE_SECONDS = 5.0
@@ -107,10 +106,10 @@ def _stored(settings: Settings) -> Iterator[Finding]:
     """The store: whether it can be used, and what in it waits for a rule that is gone."""
     found = _tried("store", lambda: _store(settings))
     yield found
-    db = peek(settings.store) if found.error is None else None
-    if db is None:
+    store = glance(settings) if found.error is None else None
+    if store is None:
         return
-    with SqliteReader(settings.store, db) as store:
+    with store:
         gone = gone_rules(store, {rule.name for rule in settings.rules})
     for name, count in sorted(gone.items()):
         waiting = f"{counted(count, 'delivery')} of the rule {name} open, but it is gone"
@@ -166,25 +165,32 @@ def _names(paths: tuple[Path, ...]) -> str:
 
 
 def _store(settings: Settings) -> str:
-    folder = settings.store.parent
-    if not folder.is_dir():
-        reason, hint = f"the folder {folder} does not exist", f"mkdir -p {folder}"
-        raise ConfigError(settings.file, "store", str(settings.store), reason, hint)
-    for suffix in ("", ".lock", ".runners"):
-        closed = obstacle(beside(settings.store, suffix), os.W_OK, make=True)
-        if closed:
-            path = beside(settings.store, suffix)
-            hint = f"all in {folder} must be this user's, and writable: {remedy(path)}"
-            raise ConfigError(settings.file, "store", str(settings.store), closed, hint)
+    _writable(settings, "store", settings.store, ("", ".lock"))
+    key = "store" if settings.state == settings.store else "state"
+    _writable(settings, key, settings.state, (".lock", ".runners"))
     try:
-        db = peek(settings.store)
+        store = glance(settings)
     except StoreError as error:
         raise ConfigError(
             settings.file, "store", str(settings.store), error.reason, error.hint
         ) from None
-    if db is not None:
-        db.close()
+    if store is not None:
+        store.close()
     return str(settings.store)
+
+
+def _writable(settings: Settings, key: str, path: Path, suffixes: tuple[str, ...]) -> None:
+    """Whether a daemon can make and write these files. ConfigError."""
+    folder = path.parent
+    if not folder.is_dir():
+        reason, hint = f"the folder {folder} does not exist", f"mkdir -p {folder}"
+        raise ConfigError(settings.file, key, str(path), reason, hint)
+    for suffix in suffixes:
+        file = beside(path, suffix)
+        closed = obstacle(file, os.W_OK, make=True)
+        if closed:
+            hint = f"all in {folder} must be this user's, and writable: {remedy(file)}"
+            raise ConfigError(settings.file, key, str(path), closed, hint)
 
 
 def _inside(settings: Settings, *, credentials: bool) -> str:

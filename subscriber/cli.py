@@ -28,8 +28,8 @@ from subscriber.settings import Settings, load_settings
 from subscriber.status import Around, Running, status
 from subscriber.store.base import Reader
 from subscriber.store.connection import holder
-from subscriber.store.sqlite_reader import SqliteReader
 from subscriber.store.values import State, Wanted
+from subscriber.stores import open_reader
 
 LISTED = 20
 
@@ -105,7 +105,7 @@ def command(arguments: Sequence[str]) -> int:
         names = ("verb", "target", "branch", "journal")
         request = {name: getattr(given, name) for name in names}
         return views.accepted(daemon.decide(settings, request), out)
-    with SqliteReader.open(settings.store) as store:
+    with open_reader(settings) as store:
         return _look(store, settings, out, given)
 
 
@@ -140,7 +140,7 @@ def _around(settings: Settings) -> Around:
 
 def running(settings: Settings) -> Running:
     """Whether the daemon of this configuration runs."""
-    return Running(holder(settings.store), f"zmq-subscriber --config {settings.file}")
+    return Running(holder(settings.state), f"zmq-subscriber --config {settings.file}")
 
 
 def _wanted(given: argparse.Namespace) -> Wanted:

@@ -1,7 +1,7 @@
 """The daemon: puts the parts together, starts them in order, and ends them in order.
 
-    start   keys → store (its lock) → orphaned commands have ended → leases freed → relay inside
-            → engine → intake → "ready" at the first WELCOME
+    start   keys → this host's lock → store → orphaned commands have ended → leases freed
+            → relay inside → engine → intake → "ready" at the first WELCOME
     stop    all are asked at once: intake and relay say goodbye, the engine claims nothing more,
             lets running actions finish within its bounds and then stops them; then the relay
             closes, and the store last, since all the others write to it
@@ -10,13 +10,11 @@ A part that fails stops all, and the daemon ends with a status that is not 0: it
 it again, and what was under way is found in the store.
 """
 
-import fcntl
 import logging
 import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import zmq
 
@@ -27,13 +25,12 @@ from hgext_zmqhooks.relay.server import Relay
 from hgext_zmqhooks.relay.settings import RelaySettings
 from hgext_zmqhooks.service import ipc
 from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError
-from hgext_zmqhooks.service.life import ROOT, Life, Stop, fields, raise_descriptors
+from hgext_zmqhooks.service.life import ROOT, Life, fields, raise_descriptors
 from hgext_zmqhooks.service.metrics import Counters
 from hgext_zmqhooks.service.watch import Part, Watch
 from hgext_zmqhooks.wire.certificates import Certificate
 from subscriber.accept import Request, accept
 from subscriber.actions.base import Action
-from subscriber.actions.exec import GRACE
 from subscriber.actions.make import make, refused
 from subscriber.actions.place import Place
 from subscriber.control import Control, Rows, ask, own_name
@@ -48,6 +45,7 @@ from subscriber.credentials import (
 from subscriber.engine.dispatch import CANCEL_BOUND, FINISH_BOUND, Dispatcher
 from subscriber.engine.rules import RuleSpec, compile_rule, deliveries
 from subscriber.engine.schedule import Retry
+from subscriber.host import Host
 from subscriber.inside import check_endpoints, relay_settings
 from subscriber.intake.client import Client
 from subscriber.intake.connect import Context, Remote
@@ -57,12 +55,12 @@ from subscriber.intake.verify import Verifier
 from subscriber.reload import Reload, warn_of_deaf
 from subscriber.rule_settings import Rule, many
 from subscriber.settings import Peer, Settings, beside, followed
-from subscriber.store.sqlite import SqliteStore
+from subscriber.store.base import Store
+from subscriber.stores import open_store
 
 INSIDE = "inside"
 """Name of the relay inside, under which the store keeps its journals."""
 
-RUNNERS_BOUND = 3 * GRACE + 30
 STOP_BOUND = FINISH_BOUND + CANCEL_BOUND + 5
 
 log = logging.getLogger(f"{ROOT}.daemon")
@@ -70,13 +68,13 @@ log = logging.getLogger(f"{ROOT}.daemon")
 
 def decide(settings: Settings, request: Mapping[str, object]) -> Rows:
     """Let the running daemon do it, or do it here when none runs. ServiceError."""
-    rows = ask(beside(settings.store, ".control"), request)
+    rows = ask(beside(settings.state, ".control"), request)
     if rows is not None:
         return rows
     if not settings.store.exists():
         hint = f"the daemon makes it when it starts first: zmq-subscriber --config {settings.file}"
         raise ServiceError(f"{settings.store}: there is no such store yet", hint=hint)
-    with SqliteStore.open(settings.store) as store:
+    with Host(settings.state, own_name()) as host, open_store(settings, host.lock) as store:
         return accept(store, Request.read(request, own_name()), time.time())
 
 
@@ -111,7 +109,7 @@ def rule_spec(rule: Rule) -> RuleSpec:
 
 def place(settings: Settings, descriptors: int | None = None) -> Place:
     """Where actions run; `descriptors`: how many their commands may have open."""
-    return Place(settings.folder, beside(settings.store, ".runners"), descriptors)
+    return Place(settings.folder, beside(settings.state, ".runners"), descriptors)
 
 
 def make_actions(settings: Settings, here: Place) -> dict[str, Action]:
@@ -137,7 +135,8 @@ class Daemon:
         self._counters = Counters()
         self._context: Context = zmq.Context()
         self._relay: Relay | None = None
-        self._store: SqliteStore | None = None
+        self._host: Host | None = None
+        self._store: Store | None = None
         self._engine: Dispatcher | None = None
         self._control: Control | None = None
         self._decisions = Decisions()
@@ -150,17 +149,15 @@ class Daemon:
         settings = self._settings
         credentials = load_credentials(settings)
         inside = relay_settings(settings)
-        self._store = store = SqliteStore.open(settings.store)
-        await_runners(beside(settings.store, ".runners"), RUNNERS_BOUND, self._life.stop)
-        freed = store.release_leases(time.time())
-        if freed:
-            log.warning("attempts were lost with the former daemon", extra=fields(count=freed))
+        self._host = host = Host(settings.state, credentials.name)
+        self._store = store = open_store(settings, host.lock)
+        host.inherit(store, self._life.stop)
         remotes = [remote(peer) for peer in settings.relays]
         if inside is not None:
             remotes.insert(0, self._start_relay(inside))
         self._warn(inside, credentials)
         specs = [rule_spec(rule) for rule in settings.rules]
-        self._engine = engine = self._start_engine(store, specs, credentials.name)
+        self._engine = engine = self._start_engine(store, specs, host.owner)
         tools = Tools(
             store=store,
             keyring=credentials.keyring,
@@ -174,7 +171,7 @@ class Daemon:
         )
         if store.follow(tools.scope):
             log.info("what is read has changed; every journal goes on where it stands")
-        self._control = Control(beside(settings.store, ".control"), self._decide)
+        self._control = Control(beside(settings.state, ".control"), self._decide)
         self._life.spawn("control", self._control.run)
         identity = new_identity(credentials.secret, credentials.name, store.identity())
         current = Current(identity, tools)
@@ -220,9 +217,9 @@ class Daemon:
             "certificates", lambda stop: renew.remind(ours, EXPIRED, log.warning, stop.wait)
         )
 
-    def _start_engine(self, store: SqliteStore, specs: Sequence[RuleSpec], name: str) -> Dispatcher:
+    def _start_engine(self, store: Store, specs: Sequence[RuleSpec], owner: str) -> Dispatcher:
         actions = make_actions(self._settings, place(self._settings, self._descriptors))
-        engine = Dispatcher(store, specs, actions, owner=f"{name}/{os.getpid()}")
+        engine = Dispatcher(store, specs, actions, owner=owner, lease=self._settings.lease)
         self._life.spawn("engine", engine.run)
         return engine
 
@@ -288,43 +285,14 @@ class Daemon:
         self._verifier.close()
         if self._store is not None:
             self._store.close()
+        if self._host is not None:
+            self._host.close()
 
 
 def matcher(specs: Sequence[RuleSpec]) -> Match:
     """What all rules want of a complete event."""
     rules = [compile_rule(spec) for spec in specs]
     return lambda parts, created: deliveries(rules, parts, created)
-
-
-def await_runners(path: Path, seconds: float, stop: Stop) -> None:
-    """Wait until no command of a former daemon runs, or `stop`; ServiceError after `seconds`.
-
-    Each runner holds the file share-locked; who gets it exclusively knows that there is none.
-    """
-    end = time.monotonic() + seconds
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600)) as file:
-        # Who can open it can lock it, and so keep us from starting anything.
-        os.fchmod(file.fileno(), 0o600)
-        told = False
-        while not _lock_exclusively(file.fileno()):
-            if time.monotonic() >= end:
-                raise ServiceError(
-                    f"commands of a former daemon still run after {seconds:g} s",
-                    hint=f"see who has {path} open (fuser {path}), end them, and start again",
-                )
-            if not told:
-                log.warning("waiting for commands of a former daemon to end")
-                told = True
-            if stop.wait(0.05):
-                return
-
-
-def _lock_exclusively(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def run(settings: Settings) -> int:

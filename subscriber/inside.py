@@ -33,7 +33,7 @@ def relay_settings(settings: Settings) -> RelaySettings | None:
         key=settings.key,
         trust=settings.trust,
         revocations=settings.revocations,
-        state=beside(settings.store, ".relay"),
+        state=beside(settings.state, ".relay"),
     )
 
 

@@ -9,6 +9,8 @@
       - {address: tcp://hg1.example.com:5701, certificate: /etc/zmqhooks/hg1.cert}
     start: latest                         # latest, earliest, or an age such as 24h
     store: sqlite:/var/lib/zmqhooks/ci.db
+    state: /var/lib/zmqhooks/ci.db        # what belongs to this host; default: the store's path
+    lease: 60s                            # for how long a daemon that is gone keeps its deliveries
     rules:
       - {name: build, exec: ["./build.sh"]}    # all keys of a rule: rule_settings
 
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hgext_zmqhooks.service.config import Frozen, duration, load
+from hgext_zmqhooks.service.config import Duration, Frozen, duration, load, span
 from hgext_zmqhooks.service.endpoints import Endpoint
 from hgext_zmqhooks.service.errors import ConfigError
 from hgext_zmqhooks.wire.topics import Pattern
@@ -30,6 +32,9 @@ from subscriber.rule_settings import Rule, many, wrong_rules
 
 Start = Literal["latest", "earliest"] | float
 """Where a name seen for the first time begins; a number is an age in seconds."""
+
+LEASE = 60.0
+MIN_LEASE, MAX_LEASE = 2.0, 3600.0
 
 _STORES = "sqlite:/var/lib/zmqhooks/NAME.db"
 _REDIS = ("redis:", "rediss:", "unix:", "redis+unix:")
@@ -57,11 +62,16 @@ class _File(Frozen, frozen=True):
     relay: dict[str, Any] | None = None
     relays: tuple[Peer, ...] = ()
     start: str | int | float = "latest"
+    state: Path | None = None
+    lease: Duration = Duration(LEASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The whole configuration. `folder` is where actions run; `relay` is the section as written."""
+    """The whole configuration. `folder` is where actions run; `relay` is the section as written.
+
+    `state`: the path beside which the files of this host's daemon stand (see host).
+    """
 
     file: Path
     name: str | None
@@ -72,7 +82,9 @@ class Settings:
     start: Start
     store: Path
     rules: tuple[Rule, ...]
+    state: Path
     revocations: tuple[Path, ...] = ()
+    lease: float = LEASE
 
     @property
     def folder(self) -> Path:
@@ -96,6 +108,10 @@ def load_settings(path: Path) -> Settings:
         raise ConfigError(path, "relay", None, "missing, and `relays` names none either", hint)
     for key, value, reason, hint in (*_wrong_relays(written.relays), *wrong_rules(written.rules)):
         raise ConfigError(path, key, value, reason, hint)
+    if not MIN_LEASE <= written.lease <= MAX_LEASE:
+        reason = f"not between {span(MIN_LEASE)} and {span(MAX_LEASE)}"
+        raise ConfigError(path, "lease", span(written.lease), reason, "write for example 60s")
+    store = _store(path, written.store)
     return Settings(
         file=path,
         name=written.name,
@@ -104,19 +120,21 @@ def load_settings(path: Path) -> Settings:
         relay=written.relay,
         relays=written.relays,
         start=_start(path, written.start),
-        store=_store(path, written.store),
+        store=store,
         rules=written.rules,
+        state=written.state or store,
+        lease=float(written.lease),
         revocations=written.revocations,
     )
 
 
-def beside(store: Path, suffix: str) -> Path:
-    """A file that belongs to a store.
+def beside(state: Path, suffix: str) -> Path:
+    """A file that belongs to a daemon on its host.
 
     >>> beside(Path("/var/lib/ci.db"), ".runners").name
     'ci.db.runners'
     """
-    return store.with_name(store.name + suffix)
+    return state.with_name(state.name + suffix)
 
 
 def followed(settings: Settings) -> tuple[Pattern, ...]:

@@ -4,7 +4,7 @@ One process writes, over one connection: SQLite before 3.51.3 can damage a WAL d
 connections write and checkpoint in a rare interleaving. Others open the file read-only.
 
     ci.db           the database, mode 0600; -wal and -shm beside it are SQLite's
-    ci.db.lock      flock of the daemon that writes, holds its pid
+    ci.db.lock      flock of the daemon that writes; its pid, and the name under which it claims
 """
 
 import fcntl
@@ -95,10 +95,12 @@ class Lock:
     """The right to write to a store, held by one process until it ends or closes it.
 
     The file stays: removing it would let two processes hold a lock on two files of one name.
+    `path`: the file. `former`: the name that was signed last, by whoever had it before.
     """
 
     def __init__(self, path: Path) -> None:
         """StoreError, naming the holder's pid, when another process has it."""
+        self.path = path
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -112,8 +114,14 @@ class Lock:
                 f"in use by process {holder or 'unknown'}",
                 "one daemon per store: stop that one, or give this one a name and store of its own",
             )
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        self.former = _line(self._fd, 1)
+        self.sign(self.former)
+
+    def sign(self, name: str) -> None:
+        """Leave a name to whoever has the lock next."""
+        text = f"{os.getpid()}\n{name}\n".encode()
+        os.pwrite(self._fd, text, 0)
+        os.ftruncate(self._fd, len(text))
 
     def _take(self) -> str | None:
         """Lock the file; returns who has it if that is not possible.
@@ -127,7 +135,7 @@ class Lock:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return None
             except BlockingIOError:
-                holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
+                holder = _line(self._fd, 0)
             if _is_alive(holder) or time.monotonic() >= end:
                 return holder
             time.sleep(0.01)
@@ -150,19 +158,30 @@ class Lock:
         self.close()
 
 
+def lock_path(path: Path) -> Path:
+    """Where the lock of a store is."""
+    return path.with_name(path.name + ".lock")
+
+
 def holder(path: Path) -> str | None:
     """The pid of the process that has a store open for writing, None if there is none."""
     try:
-        fd = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY)
+        fd = os.open(lock_path(path), os.O_RDONLY)
     except OSError:
         return None
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+        return _line(fd, 0)
     finally:
         os.close(fd)
     return None
+
+
+def _line(fd: int, number: int) -> str:
+    """A line of the lock file, empty if there is none: 0 its holder's pid, 1 a name."""
+    lines = os.pread(fd, 4096, 0).decode("utf-8", "replace").split("\n")
+    return lines[number].strip() if number < len(lines) else ""
 
 
 def open_writer(path: Path) -> Connection:

@@ -35,7 +35,7 @@ from .base import (
     Store,
     StoreError,
 )
-from .connection import Connection, Lock, open_writer
+from .connection import Connection, Lock, lock_path, open_writer
 from .sqlite_reader import SqliteReader, bounded, delivery, listed, receipt
 from .values import lost
 
@@ -54,9 +54,12 @@ class SqliteStore(SqliteReader, Store):
             self._run("add_store", identity=uuid.uuid4().hex)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open or make the store for writing; StoreError when another daemon has it."""
-        lock = Lock(path.with_name(path.name + ".lock"))
+    def open(cls, path: Path, lock: Lock | None = None) -> Self:
+        """Open or make the store for writing; StoreError when another daemon has it.
+
+        `lock`: the store's, if the caller has it already; it is closed with the store.
+        """
+        lock = lock or Lock(lock_path(path))
         try:
             return cls(path, open_writer(path), lock)
         except BaseException:

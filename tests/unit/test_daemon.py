@@ -16,12 +16,12 @@ from subscriber.actions.make import make
 from subscriber.credentials import load_credentials
 from subscriber.daemon import (
     Daemon,
-    await_runners,
     place,
     rule_spec,
 )
 from subscriber.engine.rules import RuleSpec
 from subscriber.engine.schedule import Retry
+from subscriber.host import await_runners
 from subscriber.inside import relay_settings
 from subscriber.settings import Settings, load_settings
 

@@ -19,6 +19,8 @@ relays:
   - {address: ipc:///run/zmqhooks/subscribe}
 start: 24h
 store: sqlite:ci.db
+state: run/ci
+lease: 2m
 rules:
   - name: build
     when:
@@ -63,6 +65,7 @@ def test_everything_the_design_shows_is_accepted(tmp_path: Path) -> None:
     assert settings.key == tmp_path / "ci.key"
     assert settings.trust == (tmp_path / "root.pub",)
     assert settings.store == tmp_path / "ci.db"
+    assert (settings.state, settings.lease) == (tmp_path / "run/ci", 120.0)
     assert settings.start == 86400
     assert settings.folder == tmp_path
     assert settings.relay == {
@@ -90,6 +93,7 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
 
     (rule,) = settings.rules
     assert (settings.name, settings.relay, settings.start) == (None, None, "latest")
+    assert (settings.state, settings.lease) == (settings.store, 60.0)
     assert (rule.timeout, rule.each, rule.order, rule.overlap) == (900, "event", "branch", "queue")
     assert (rule.retry.attempts, rule.retry.delays, rule.retry.patience) == (4, (1, 10, 60), 259200)
     assert settings.patterns == ("hg:**:**:",)
@@ -126,6 +130,8 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
             "sqlite:",
         ),
         ("start: 24h", "start: soon", "start", "soon", "neither latest, earliest nor", ""),
+        ("lease: 2m", "lease: 1s", "lease", "1s", "not between 2s and 1h", "60s"),
+        ("lease: 2m", "lease: 2h", "lease", "2h", "not between 2s and 1h", "60s"),
         ("15m", "15 fortnights", "rules[0].timeout", "15 fortnights", "duration", ""),
         ("15m", "0s", "rules[0].timeout", "0s", "not between", "15m"),
         ("15m", "8d", "rules[0].timeout", "8d", "not between", "15m"),

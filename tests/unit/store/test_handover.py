@@ -1,5 +1,6 @@
 """The lock of a store when its holder was killed while it started a command."""
 
+import os
 import subprocess
 import sys
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from subscriber.store.connection import Lock
+from subscriber.store.connection import Lock, holder
 from subscriber.store.values import StoreError
 
 # Takes the lock, leaves a child that shares it for a while, and dies.
@@ -47,3 +48,24 @@ def test_a_living_holder_is_named_at_once(tmp_path: Path) -> None:
         Lock(path)
 
     assert time.monotonic() - begin < 1
+
+
+def test_who_signs_is_known_to_the_next_holder_and_the_one_after(tmp_path: Path) -> None:
+    path = tmp_path / "ci.db.lock"
+    with Lock(path) as first:
+        assert first.former == ""
+        first.sign("ci/büro/1-a")
+    # One that does not sign leaves the name that is there
+    with Lock(path) as second:
+        assert second.former == "ci/büro/1-a"
+    with Lock(path) as third:
+        assert third.former == "ci/büro/1-a"
+        assert holder(tmp_path / "ci.db") == str(os.getpid())
+
+
+def test_a_lock_file_of_an_older_version_names_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "ci.db.lock"
+    path.write_text("4711\n")
+
+    with Lock(path) as lock:
+        assert lock.former == ""
