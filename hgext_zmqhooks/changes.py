@@ -164,6 +164,10 @@ class View:
         """The branch as the changelog has it."""
         return compat.text(self.changelog.changelogrevision(rev).extra[b"branch"])
 
+    def closes(self, rev: int) -> bool:
+        """Whether the revision closes its branch."""
+        return b"close" in self.changelog.changelogrevision(rev).extra
+
     def changeset(self, rev: int) -> tuple[str, bytes]:
         """(branch, encoded item) of a revision; the changelog is read once."""
         log = self.changelog

@@ -32,6 +32,7 @@ _LISTING = ("limit", "branch", "rev", "template")
         (b"", b"init", None, _(b"begin the journal now")),
         (b"", b"full", None, _(b"with --init: with the whole history")),
         (b"", b"ping", None, _(b"tell an event of nothing, and who got it how soon")),
+        (b"", b"preview", None, _(b"print the event that a push of one changeset would make")),
         (b"", b"resign", None, _(b"release events that are held for an expired certificate")),
         (b"", b"repair", None, _(b"set the damaged end of a journal aside")),
         (b"", b"prune", None, _(b"drop the events that zmqhooks.keep does not keep")),
@@ -40,7 +41,7 @@ _LISTING = ("limit", "branch", "rev", "template")
     _(
         b"[-l NUM] [-b BRANCH]... [-r REV]... [-T TEMPLATE]"
         b" | --check | --subscribers [-T TEMPLATE] | --ping [-b BRANCH] [-T TEMPLATE]"
-        b" | --init [--full] | --resign | --verify | --repair | --prune"
+        b" | --preview -r REV | --init [--full] | --resign | --verify | --repair | --prune"
     ),
     helpcategory=command.CATEGORY_MAINTENANCE,
 )
@@ -82,6 +83,9 @@ def events(ui, repo, **opts):
     given, and shows how soon it was in the journal, confirmed by the relay, and acknowledged by
     each subscriber that the relay knows. It waits at most 10 seconds for those that are connected.
     Rules see a ping only where they name the origin ping.
+
+    With --preview, prints the event that a push of the changeset given with -r, and of no other,
+    would make, as JSON on one line. Nothing is written; its journal is all zeros.
 
     With --resign, lets an event under the present certificate follow on each branch whose newest
     one is under a certificate that has expired. Subscribers that hold such events release them.
@@ -146,6 +150,14 @@ def _ping(ui, repo, opts):
         raise error.InputError(_(b"a ping is of one branch"), hint=_(b"give --branch once"))
     link = extension.link_of(repo)
     return compat.eager("ping").run(ui, repo, link, given[0], _bytes_opts(opts))
+
+
+def _preview(ui, repo, opts):
+    revs = scmutil.revrange(repo, opts["rev"])
+    if len(revs) != 1:
+        hint = _(b"give one with --rev")
+        raise error.InputError(_(b"--preview is of exactly one changeset"), hint=hint)
+    return compat.eager("preview").run(ui, repo, revs.first())
 
 
 def _resign(ui, repo, _opts):
@@ -318,6 +330,7 @@ _ACTIONS = {
     "check": _Action(_check),
     "subscribers": _Action(_subscribers, ("template",)),
     "ping": _Action(_ping, ("branch", "template")),
+    "preview": _Action(_preview, ("rev",)),
     "resign": _Action(_resign),
     "init": _Action(_init),
     "verify": _Action(_verify),
