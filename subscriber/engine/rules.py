@@ -20,7 +20,7 @@ a summary in place of changesets) counts as a match.
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -131,18 +131,24 @@ def tip(parts: Sequence[Event]) -> str | None:
 
 
 def _matches(rule: Rule, parts: Sequence[Event]) -> bool:
-    first = parts[0]
-    pusher = first.pusher.user if first.pusher else None
-    return (
-        matches_any(rule.topics, first.topic)
-        and origin(first) in rule.origins
-        and rule.pushers.fits(pusher)
-        and _has_change(rule.spec.changes, parts)
-        and _has_changeset(rule, parts)
-    )
+    return all(holds(rule, parts) for holds in CONDITIONS.values())
 
 
-def _has_change(wanted: tuple[str, ...], parts: Sequence[Event]) -> bool:
+def _has_topic(rule: Rule, parts: Sequence[Event]) -> bool:
+    return matches_any(rule.topics, parts[0].topic)
+
+
+def _has_origin(rule: Rule, parts: Sequence[Event]) -> bool:
+    return origin(parts[0]) in rule.origins
+
+
+def _has_pusher(rule: Rule, parts: Sequence[Event]) -> bool:
+    pusher = parts[0].pusher
+    return rule.pushers.fits(pusher.user if pusher else None)
+
+
+def _has_change(rule: Rule, parts: Sequence[Event]) -> bool:
+    wanted = rule.spec.changes
     if not wanted:
         return True
     summarised = "changesets" in wanted and any(part.summary for part in parts)
@@ -158,6 +164,16 @@ def _has_changeset(rule: Rule, parts: Sequence[Event]) -> bool:
     moved_is_enough = spec.phases and not (spec.files or spec.users)
     moves = (move.new for part in parts for move in part.phases)
     return bool(moved_is_enough) and any(new in spec.phases for new in moves)
+
+
+CONDITIONS: Mapping[str, Callable[[Rule, Sequence[Event]], bool]] = {
+    "topic": _has_topic,
+    "origin": _has_origin,
+    "pusher": _has_pusher,
+    "changes": _has_change,
+    "changeset": _has_changeset,
+}
+"""All that must hold, the cheapest first. `changeset`: files, users and phases together."""
 
 
 def _fitting(rule: Rule, parts: Sequence[Event]) -> Iterator[tuple[Event, Changeset]]:
