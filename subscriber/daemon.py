@@ -24,16 +24,15 @@ from hgext_zmqhooks.relay.reload import readers_part, trust_part
 from hgext_zmqhooks.relay.server import Relay
 from hgext_zmqhooks.relay.settings import RelaySettings
 from hgext_zmqhooks.service import ipc
-from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError
+from hgext_zmqhooks.service.errors import EXIT, ConfigError
 from hgext_zmqhooks.service.life import ROOT, Life, fields, raise_descriptors
 from hgext_zmqhooks.service.metrics import Counters
 from hgext_zmqhooks.service.watch import Part, Watch
 from hgext_zmqhooks.wire.certificates import Certificate
-from subscriber.accept import Request, accept
 from subscriber.actions.base import Action
 from subscriber.actions.make import make, refused
 from subscriber.actions.place import Place
-from subscriber.control import Control, Rows, ask, own_name
+from subscriber.control import Control, Rows
 from subscriber.credentials import (
     EXPIRED,
     Credentials,
@@ -52,6 +51,7 @@ from subscriber.intake.connect import Context, Remote
 from subscriber.intake.current import Current, new_identity
 from subscriber.intake.inbox import Decisions, Match, Tools
 from subscriber.intake.verify import Verifier
+from subscriber.operate import operate
 from subscriber.reload import Reload, warn_of_deaf
 from subscriber.rule_settings import Rule, many
 from subscriber.settings import Peer, Settings, beside, followed
@@ -64,18 +64,6 @@ INSIDE = "inside"
 STOP_BOUND = FINISH_BOUND + CANCEL_BOUND + 5
 
 log = logging.getLogger(f"{ROOT}.daemon")
-
-
-def decide(settings: Settings, request: Mapping[str, object]) -> Rows:
-    """Let the running daemon do it, or do it here when none runs. ServiceError."""
-    rows = ask(beside(settings.state, ".control"), request)
-    if rows is not None:
-        return rows
-    if not settings.store.exists():
-        hint = f"the daemon makes it when it starts first: zmq-subscriber --config {settings.file}"
-        raise ServiceError(f"{settings.store}: there is no such store yet", hint=hint)
-    with Host(settings.state, own_name()) as host, open_store(settings, host.lock) as store:
-        return accept(store, Request.read(request, own_name()), time.time())
 
 
 def remote(peer: Peer) -> Remote:
@@ -226,9 +214,7 @@ class Daemon:
     def _decide(self, request: Mapping[str, object], who: str) -> Rows:
         """What came over the control socket."""
         assert self._store is not None
-        if request.get("verb") != "accept":
-            raise ServiceError("the running daemon does not know this verb", hint="restart it")
-        rows = accept(self._store, Request.read(request, who), time.time())
+        rows = operate(self._store, request, who, time.time())
         for row in rows:
             log.warning("accepted by an operator", extra=fields(**row))
         self._decisions.count += 1

@@ -1,0 +1,69 @@
+"""What a verb is, and what it is given."""
+
+import argparse
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from subscriber.settings import Settings, load_settings
+from subscriber.status import Running
+from subscriber.store.base import Reader
+from subscriber.store.connection import holder
+from subscriber.stores import open_reader
+from subscriber.views import Printer
+
+
+@dataclass(frozen=True)
+class Call:
+    """A verb as it was typed: its words, and where it prints."""
+
+    words: Namespace
+    out: Printer
+
+    @property
+    def config(self) -> Path:
+        """The configuration file."""
+        path: Path = self.words.config
+        return path
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The configuration; ConfigError if it is not good."""
+        return load_settings(self.config)
+
+    def store(self) -> Reader:
+        """The store to look into; StoreError."""
+        return open_reader(self.settings)
+
+    def running(self) -> Running:
+        """Whether the daemon of this configuration runs."""
+        found = holder(self.settings.state)
+        return Running(found, f"zmq-subscriber --config {self.settings.file}")
+
+
+def nothing(_parser: ArgumentParser) -> None:
+    """For a verb that takes no words of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb: its name, what its help says, the words it takes, and what it does.
+
+    `run` gives the exit status. `bare`: it needs no configuration.
+    """
+
+    name: str
+    text: str
+    run: Callable[[Call], int]
+    words: Callable[[ArgumentParser], None] = nothing
+    bare: bool = False
+
+
+def count(text: str) -> int:
+    """A word that is a number of things, as a type for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number

@@ -1,0 +1,92 @@
+"""The verbs that look into the store and change nothing."""
+
+import time
+from argparse import ArgumentParser
+from pathlib import Path
+
+from subscriber import credentials, views
+from subscriber.audit import audit
+from subscriber.inside import find_repository, look, relay_settings
+from subscriber.repository import Repository
+from subscriber.status import Around, status
+from subscriber.store.values import State, Wanted
+
+from .base import Call, Verb, count
+
+LISTED = 20
+
+
+def _status(call: Call) -> int:
+    with call.store() as store:
+        return status(store, call.out, _around(call))
+
+
+def _around(call: Call) -> Around:
+    settings, runs = call.settings, call.running()
+    inside = relay_settings(settings)
+    return Around(
+        running=runs,
+        look=lambda rows: look(inside, rows, runs=runs.pid is not None),
+        rules={rule.name for rule in settings.rules},
+        roots=credentials.roots(settings),
+        expiries=tuple(credentials.expiries(settings, inside, time.time())),
+    )
+
+
+def _deliveries_words(parser: ArgumentParser) -> None:
+    parser.add_argument("--state", choices=[state.value for state in State], action="append")
+    for name in ("rule", "repo", "branch"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("-n", "--limit", type=count, default=LISTED)
+
+
+def _deliveries(call: Call) -> int:
+    words = call.words
+    states = frozenset(State(name) for name in words.state) if words.state else None
+    wanted = Wanted(states=states, rule=words.rule, repo=words.repo, branch=words.branch)
+    with call.store() as store:
+        return views.deliveries(store, call.out, wanted, words.limit)
+
+
+def _show_words(parser: ArgumentParser) -> None:
+    text = "delivery (a beginning will do) or JOURNAL/SEQUENCE"
+    parser.add_argument("id", metavar="ID", help=text)
+
+
+def _show(call: Call) -> int:
+    with call.store() as store:
+        return views.show(store, call.out, call.words.id)
+
+
+def _tail_words(parser: ArgumentParser) -> None:
+    parser.add_argument("-n", "--count", type=count, help="end after so many lines")
+
+
+def _tail(call: Call) -> int:
+    with call.store() as store:
+        return views.tail(store, call.out, call.words.count)
+
+
+def _audit_words(parser: ArgumentParser) -> None:
+    parser.add_argument("repo", metavar="REPO", help="its name, as in topics")
+    parser.add_argument("--repository", type=Path, metavar="PATH", help="its folder on this host")
+
+
+def _audit(call: Call) -> int:
+    words, settings = call.words, call.settings
+    with call.store() as store:
+        path = words.repository or find_repository(settings, words.repo)
+        runs = call.running()
+        if runs.pid is None:
+            call.out.block(f"daemon: {runs}")
+        reads = credentials.reads(settings)
+        return audit(store, words.repo, Repository(path), reads, call.out)
+
+
+VERBS = (
+    Verb("status", "say how much was received, done, and what is stopped", _status),
+    Verb("deliveries", "list the newest deliveries", _deliveries, _deliveries_words),
+    Verb("show", "show a delivery with its receipts, or an event", _show, _show_words),
+    Verb("tail", "print new deliveries and receipts as they come", _tail, _tail_words),
+    Verb("audit", "compare what was received with the repository's heads", _audit, _audit_words),
+)
