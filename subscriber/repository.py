@@ -2,6 +2,7 @@
 
     hg -R PATH serve --stdio   <- branchmap        heads of each branch in the served view
     hg -R PATH log -r …                            which of them are closed, which nodes lie between
+    hg -R PATH events --preview -r …               the event that a push of a changeset would make
 
 Mercurial's own served view hides secret changesets and what is obsolete; only the wire protocol
 shows exactly that one. Nothing is written.
@@ -25,6 +26,11 @@ MAX_MISSING = 1000
 """Nodes that one answer lists."""
 
 _NODE = re.compile("[0-9a-f]{40}")
+_LOAD = ("--config", "extensions.hgext_zmqhooks=")
+_READ = "may this user read the repository? Try `hg log` there"
+_UNKNOWN = "unknown command 'events'"
+"""What hg says that does not load the extension."""
+_NAMELESS = "no name to publish under"
 
 
 class Repository:
@@ -67,14 +73,32 @@ class Repository:
         branches = f"branch({new} or {old}) and not secret()"
         return self._nodes(f"(only({new}, {old}) or (descendants({old}) - {old})) and {branches}")
 
+    def preview(self, rev: str, name: str | None = None) -> bytes:
+        """The event that a push of one changeset would make, as the extension makes it.
+
+        `name`: of the repository, where hg shall not say it. An hg that does not load the
+        extension by itself is told to.
+        """
+        named = () if name is None else ("--config", f"zmqhooks.repo={name}")
+        words = ("events", "--preview", f"--rev={rev}", *named)
+        done = self._call(*words)
+        if done.returncode != 0 and _UNKNOWN in done.stderr.decode(errors="replace"):
+            done = self._call(*_LOAD, *words)
+        nameless = _NAMELESS in done.stderr.decode(errors="replace")
+        hint = "name it with --repo NAME" if nameless else "see `hg events --check` there"
+        return self._output(done, hint)
+
     def _nodes(self, revset: str) -> list[str]:
         words = ("log", "--rev", revset, "--limit", str(MAX_MISSING), "--template", "{node}\n")
         return self._run(*words).decode("ascii", "replace").split()
 
     def _run(self, *words: str, ask: bytes = b"") -> bytes:
+        return self._output(self._call(*words, ask=ask), _READ)
+
+    def _call(self, *words: str, ask: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
         environment = os.environ | {"HGPLAIN": "1", "HGENCODING": "utf-8"}
         try:
-            done = subprocess.run(
+            return subprocess.run(
                 [self._hg, "-R", str(self.path), *words],
                 input=ask,
                 env=environment,
@@ -83,13 +107,14 @@ class Repository:
                 check=False,
             )
         except OSError as error:
-            hint = "audit needs hg, and the repository, on this host"
+            hint = "this verb needs hg, and the repository, on this host"
             raise ServiceError(f"{self._hg}: {error.strerror}", hint=hint) from None
         except subprocess.TimeoutExpired:
             raise ServiceError(f"{self.path}: hg took more than {HG_SECONDS:g} s") from None
+
+    def _output(self, done: "subprocess.CompletedProcess[bytes]", hint: str) -> bytes:
         if done.returncode != 0:
             said = done.stderr.decode(errors="replace").strip()[-500:]
-            hint = "may this user read the repository? Try `hg log` there"
             raise ServiceError(f"{self.path}: hg failed: {said}", hint=hint)
         return done.stdout
 

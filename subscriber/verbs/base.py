@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from hgext_zmqhooks.service.config import nearest
+from hgext_zmqhooks.service.errors import EXIT, ServiceError
+from subscriber.rule_settings import Rule
 from subscriber.settings import Settings, load_settings
 from subscriber.status import Running
 from subscriber.store.base import Reader
 from subscriber.store.connection import holder
 from subscriber.stores import open_reader
 from subscriber.views import Printer
+
+
+class Usage(ServiceError):  # noqa: N818 - a finding, read as a sentence
+    """Words that do not go together."""
+
+    status = EXIT.USAGE
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,14 @@ class Call:
     def settings(self) -> Settings:
         """The configuration; ConfigError if it is not good."""
         return load_settings(self.config)
+
+    def rule(self, name: str) -> Rule:
+        """The rule of this name; ServiceError, with the nearest one that there is."""
+        rules = {rule.name: rule for rule in self.settings.rules}
+        if name not in rules:
+            hint = nearest(name, list(rules))
+            raise ServiceError(f"{name}: no such rule in {self.settings.file}", hint=hint)
+        return rules[name]
 
     def store(self) -> Reader:
         """The store to look into; StoreError."""

@@ -1,12 +1,19 @@
 """The verbs for who sets a subscriber up: none of them needs a store or a daemon."""
 
 import json
+from argparse import ArgumentParser
+from dataclasses import replace
+from pathlib import Path
 
 from hgext_zmqhooks.service.errors import EXIT
+from subscriber import trial
+from subscriber.actions.make import make
 from subscriber.check import check
+from subscriber.daemon import place, rule_spec
+from subscriber.repository import Repository
 from subscriber.sample import SAMPLE
 
-from .base import Call, Verb
+from .base import Call, Usage, Verb
 
 
 def _check(call: Call) -> int:
@@ -19,7 +26,37 @@ def _init(call: Call) -> int:
     return EXIT.OK
 
 
+def _test_words(parser: ArgumentParser) -> None:
+    parser.add_argument("rule", metavar="RULE", nargs="?", help="the rule that it is about")
+    add = parser.add_argument
+    add("--repository", type=Path, metavar="PATH", required=True, help="its folder on this host")
+    add("--rev", required=True, help="the changeset that is as if pushed, alone")
+    add("--repo", metavar="NAME", help="its name in topics, where hg there does not give it one")
+    add("--origin", choices=("live", "catchup", "revealed", "ping"), help="default: live")
+    add("--pusher", metavar="USER", help="who pushes; default: who runs this")
+    add("--run", action="store_true", help="run the action of RULE here; nothing is stored")
+
+
+def _test(call: Call) -> int:
+    """0 if RULE takes the event, and its action, where it is run, is done; without RULE, if any."""
+    words, settings = call.words, call.settings
+    asked = None if words.rule is None else call.rule(words.rule)
+    if words.run and asked is None:
+        raise Usage("--run needs the rule whose action is to run", hint="test RULE … --run")
+    preview = Repository(words.repository).preview(words.rev, words.repo)
+    given = trial.trial(preview, words.origin, words.pusher)
+    specs = {rule.name: rule_spec(rule) for rule in settings.rules}
+    matches = trial.compare(given, list(specs.values()), call.out)
+    if not (matches[asked.name] if asked else any(matches.values())):
+        return EXIT.PROBLEM
+    if asked is None or not words.run:
+        return EXIT.OK
+    here = replace(place(settings), runners=trial.RUNNERS)
+    return trial.execute(given, specs[asked.name], make(asked.action, here), call.out)
+
+
 VERBS = (
     Verb("check", "say whether the configuration is one to run with", _check),
+    Verb("test", "say which rules a changeset would meet, or run one", _test, _test_words),
     Verb("init", "print a sample configuration", _init, bare=True),
 )

@@ -148,6 +148,17 @@ def test_a_dead_delivery_is_run_by_hand(machine: Machine) -> None:
     assert config(machine).with_name("event.json").read_text().count("\n") == 1
 
 
+def test_a_rule_is_tried_and_run(machine: Machine) -> None:
+    ask, run = commands(machine, "try-a-rule.md")
+    before = machine.done(config(machine))
+
+    assert "rule build: matches, 1 delivery" in machine.run(ask)
+    said = machine.run(run)
+    assert "pushed to team/app" in said
+    assert said.splitlines()[-1].startswith("done: ")
+    assert machine.done(config(machine)) == before
+
+
 def test_the_guide_to_what_happens_names_what_the_commands_say() -> None:
     page = (GUIDES / "nothing-happens.md").read_text()
     source = "".join(
