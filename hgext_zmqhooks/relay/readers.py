@@ -8,15 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..keys.files import KeyFileError, load_certificate
 from ..service.errors import ConfigError
-from ..wire import certificates
 from ..wire.certificates import Certificate
 from ..wire.errors import Refused
 from ..wire.keyring import Keyring
 from ..wire.topics import Pattern
 
 EVERYTHING = Pattern("hg:**:**:")
-MAX_FILE = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +66,10 @@ def faults(paths: Sequence[Path], keyring: Keyring, now: float) -> Iterator[tupl
 
 def _load(path: Path, keyring: Keyring) -> Certificate:
     try:
-        with path.open("rb") as stream:
-            certificate = certificates.decode(stream.read(MAX_FILE).strip())
+        certificate = load_certificate(path)
         _check_signed(certificate, keyring)
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror or error}"
-        raise _unfit(path, reason, "correct the path, or copy the reader's N.cert here") from None
+    except KeyFileError as error:
+        raise _unfit(path, error.reason, error.hint) from None
     except Refused as refused:
         hint = "it must be an N.cert under a root named in `trust`"
         raise _unfit(path, f"is no reader's certificate: {refused.detail}", hint) from None

@@ -1,3 +1,4 @@
+import os
 import time
 
 import pytest
@@ -60,11 +61,26 @@ def test_one_that_can_never_read_is_an_error_that_names_its_file(keys, write, ma
 
 
 def test_a_file_that_is_missing_or_something_else(keys, tmp_path):
-    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+    with pytest.raises(ConfigError, match="does not exist") as caught:
         load_readers([tmp_path / "no.cert"], keys.keyring)
+    assert caught.value.hint.startswith("copy the N.cert")
     (tmp_path / "x.cert").write_bytes(b"{}")
-    with pytest.raises(ConfigError, match="is no reader's certificate: not a compact JWS"):
+    with pytest.raises(ConfigError, match="is not what it should be: not a compact JWS"):
         load_readers([tmp_path / "x.cert"], keys.keyring)
+
+
+def test_a_pipe_in_its_place_lets_nobody_wait(keys, tmp_path):
+    os.mkfifo(tmp_path / "pipe.cert")
+    with pytest.raises(ConfigError, match="is not a regular file"):
+        load_readers([tmp_path / "pipe.cert"], keys.keyring)
+
+
+def test_one_that_everybody_may_replace_is_an_error(keys, write):
+    path = write(keys.subscriber)
+    path.chmod(0o666)
+    with pytest.raises(ConfigError, match="everybody may replace it") as caught:
+        load_readers([path], keys.keyring)
+    assert caught.value.hint == f"chmod o-w {path}"
 
 
 def test_one_that_is_revoked_keeps_its_place_and_is_a_fault(keys, write):
