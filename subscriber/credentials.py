@@ -103,10 +103,10 @@ def certificates_of(
 ) -> Iterator[tuple[str, Certificate]]:
     """Our own certificates that can be read, by the key of the configuration; trust is not asked.
 
-    That of a relay inside counts where it serves others by it.
+    That of a relay inside counts where clients ask for it.
     """
     keys = {"key": settings.key}
-    if inside is not None and inside.subscribe and inside.key != settings.key:
+    if inside is not None and inside.needs_certificate and inside.key != settings.key:
         keys["relay.key"] = inside.key
     for key, path in keys.items():
         # What is wrong with the file itself is the daemon's and the verb check's to say.

@@ -13,7 +13,7 @@ from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError
 from hgext_zmqhooks.service.life import Life, Stop
 from subscriber.actions.exec import Exec
 from subscriber.actions.make import make
-from subscriber.credentials import load_credentials
+from subscriber.credentials import expiries, load_credentials
 from subscriber.daemon import (
     Daemon,
     place,
@@ -102,6 +102,36 @@ def test_a_key_that_no_relay_would_take_is_refused_at_the_start(here: Site, make
         load_credentials(settings(here))
 
     assert (caught.value.key, "zmq-keys" in caught.value.hint) == ("key", True)
+
+
+@pytest.mark.parametrize(
+    ("serves", "warned"),
+    [
+        ({"subscribe": ["tcp://127.0.0.1:5701"]}, True),
+        ({"broadcast": "tcp://127.0.0.1:5702", "broadcast-readers": ["ci.cert"]}, True),
+        ({"broadcast": "tcp://127.0.0.1:5702", "insecure": True}, False),
+        ({}, False),
+    ],
+    ids=["sessions", "readers", "open", "nobody"],
+)
+def test_the_end_of_a_certificate_of_the_relay_inside_is_told_where_clients_ask_for_it(
+    here: Site, serves: dict[str, object], *, warned: bool
+) -> None:
+    # Given a relay inside with a key of its own, whose certificate ends soon
+    ending = here.keys.make("relay", roles=("relay",), nbf=-90 * 86400, lasts=86400)
+    here.write_key("relay.key", ending)
+    (here.folder / "ci.cert").write_bytes(here.keys.subscriber.certificate or b"")
+    relay = {
+        "publish": f"ipc://{here.folder}/run/publish",
+        "repositories": [f"{here.hg}/**"],
+        "key": "relay.key",
+    }
+    given = settings(here, relay=relay | serves)
+
+    told = [one for one in expiries(given, relay_settings(given), time.time()) if one.key != "key"]
+
+    assert [one.key for one in told] == ["relay.key"] * warned
+    assert all("the certificate of 'relay' expires" in one.text for one in told)
 
 
 def test_a_name_that_is_not_the_certificates_is_refused(here: Site) -> None:
