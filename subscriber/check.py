@@ -28,7 +28,7 @@ from subscriber.intake.connect import probe
 from subscriber.rule_settings import Rule, many
 from subscriber.settings import Peer, Settings, beside, load_settings
 from subscriber.status import gone_rules
-from subscriber.store.values import StoreError
+from subscriber.store.base import StoreError
 from subscriber.stores import glance
 from subscriber.views import Printer
 

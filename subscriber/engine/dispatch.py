@@ -15,12 +15,11 @@ import os
 import random
 import select
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from hgext_zmqhooks.service.life import ROOT, Stop, fields
 from subscriber.actions.base import Action, Cancel, Kind, Verdict
-from subscriber.store.base import Claim, Finish, Outcome, State, Store, StoreError
+from subscriber.store.base import Claim, Finish, Outcome, State, Store, StoreError, Terms
 
 from . import schedule
 from .attempt import Attempt, Runner
@@ -35,15 +34,6 @@ IDLE = 60.0
 STORE_PAUSE = 1.0
 
 log = logging.getLogger(f"{ROOT}.engine")
-
-
-def steady_clock() -> Callable[[], float]:
-    """Unix seconds that never jump: the wall clock of now, carried on by the monotonic one.
-
-    A clock that is set forward would otherwise end all leases, and run their deliveries twice.
-    """
-    start = time.time() - time.monotonic()
-    return lambda: start + time.monotonic()
 
 
 class Wake:
@@ -98,6 +88,7 @@ class Dispatcher:
     ) -> None:
         self._store = store
         self._rules = {rule.name: rule for rule in rules}
+        self._terms = dict.fromkeys(self._rules, Terms())
         self._actions = {name: actions[name] for name in self._rules}
         self._owner = owner
         self._workers = workers
@@ -105,7 +96,7 @@ class Dispatcher:
         self._finish_bound = finish_bound
         self._cancel_bound = cancel_bound
         self._pause = min(STORE_PAUSE, lease / 10)
-        self._clock = clock or steady_clock()
+        self._clock = clock or store.now
         self._runner = Runner(store, self._clock)
         self._wake = Wake()
         self._lock = threading.Lock()
@@ -137,12 +128,11 @@ class Dispatcher:
         if free <= 0:
             return self._until_extension()
         now = self._clock()
-        names = self._rules.keys()
         try:
-            claims = self._store.claim(self._owner, self._lease, free, now, rules=names)
+            claims = self._store.claim(self._owner, self._lease, free, now, terms=self._terms)
             for claim in claims:
                 self._start(claim, now)
-            due = None if len(claims) == free else self._store.next_due(rules=names)
+            due = None if len(claims) == free else self._store.next_due(terms=self._terms)
         except StoreError as error:
             log.error("the store failed, trying again", extra=fields(error=error, hint=error.hint))  # noqa: TRY400
             return self._pause

@@ -347,4 +347,10 @@ class _Gate:
             certificate=record.certificate,
             received=self._now,
             held=held,
+            nodes=_nodes(event),
         )
+
+
+def _nodes(event: Event) -> tuple[str, ...]:
+    """The changesets that the event tells of, by which it can be found."""
+    return tuple(changeset.node for changeset in event.changesets)

@@ -41,7 +41,7 @@ from subscriber.intake.current import Current, Identity
 from subscriber.intake.inbox import Inbox, Tools
 from subscriber.intake.journals import Alarm, Journals, Start
 from subscriber.intake.verify import Pending
-from subscriber.store.values import StoreError
+from subscriber.store.base import StoreError
 
 MESSAGES_PER_TURN = 32
 AHEAD = 1

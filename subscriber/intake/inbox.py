@@ -31,8 +31,8 @@ from hgext_zmqhooks.wire.values import Event
 from subscriber.intake.admit import Admitted, Stop, admit
 from subscriber.intake.journals import Journals
 from subscriber.intake.verify import Pending, Verifier
-from subscriber.store.base import Store
-from subscriber.store.values import Batch, Conflict, Fork, NewDelivery
+from subscriber.store.base import Conflict, Fork, Store
+from subscriber.store.values import Batch, NewDelivery
 
 OVERRULED = {"unfit-journal": "admit", "fork": "admit", "gap": "admit", "revoked": "vouch"}
 """Stops that a person may overrule with `accept`, each with the verb of that decision.

@@ -1,16 +1,24 @@
 """The contract of the store: inbox, positions, deliveries, leases and receipts.
 
 Every promise written here has a test in tests/conformance/test_store.py, which runs over each
-store. The values are in `values`, and are imported from here too.
+store. What can be asked
+of it is in `reader`, the values are in `values` and `errors`: all are imported from here too.
 
 Deliveries of one rule with the same order key form a *lane*. A lane runs one delivery at a time,
 in the order in which they were accepted, and is always in exactly one of these states:
 
     idle      nothing open in it
+    leased    one of its deliveries runs: an owner holds it, under a fence, until a time
     ready     its first open delivery may be claimed
-    leased    its first open delivery runs: an owner holds it, under a fence, until a time
     delayed   its first open delivery waits for its next attempt
     held      its first open delivery came from an event that must not act yet
+
+Where the newest open delivery of a lane is `latest`, only the newest of those that neither run nor
+are held stays, at every moment: the others become SUPERSEDED, with the reason "superseded by ID".
+They ended when what superseded them was created, or when the step was that let them wait again.
+
+A rule may name a *lock* and a limit, its `Terms`; whoever claims says them. A lock is held exactly
+as long as the delivery that took it runs: it has no lease and no fence but that delivery's.
 
 A *fence* is a number that every claim draws anew: max(the last one + 1, microseconds now). It
 never goes backwards, not over a restart and not when the clock does; who holds an older one than
@@ -18,40 +26,39 @@ the store knows can change nothing any more. An owner may be a worker on another
 its lease by heartbeat: nothing here assumes that it shares a process with the store.
 
 Every method may be called from any thread, is one atomic step, and raises StoreError when the
-store itself fails; then nothing was done. `now` is given by the caller, who should take care that
-it does not jump while leases are running.
+store itself fails; then nothing was done. `now` is given by the caller, from `Store.now`; one that
+was stopped in between gives an old one, which is safe.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
-from types import TracebackType
-from typing import Self
+from abc import abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from hgext_zmqhooks.wire.values import Link
 
+from .errors import Conflict, Fork, StoreError
+from .reader import MAX_LIST, MIN_NODE, Reader
 from .values import (
     LOST_LIMIT,
     OPEN,
     Accepted,
     Batch,
     Claim,
-    Conflict,
     Contact,
     Decision,
     Delivery,
     Finish,
-    Fork,
     Held,
     Incoming,
     JournalRow,
     NewDelivery,
     Outcome,
+    Paused,
     Receipt,
     Standing,
     State,
     Status,
     StoredEvent,
-    StoreError,
+    Terms,
     Wanted,
 )
 
@@ -59,6 +66,7 @@ __all__ = [
     "LOST_LIMIT",
     "MAX_CLAIMS",
     "MAX_LIST",
+    "MIN_NODE",
     "OPEN",
     "Accepted",
     "Batch",
@@ -75,6 +83,7 @@ __all__ = [
     "Link",
     "NewDelivery",
     "Outcome",
+    "Paused",
     "Reader",
     "Receipt",
     "Standing",
@@ -83,108 +92,23 @@ __all__ = [
     "Store",
     "StoreError",
     "StoredEvent",
+    "Terms",
     "Wanted",
 ]
 
 MAX_CLAIMS = 1000
 """The most that one claim gives, whatever it asks for."""
 
-MAX_LIST = 1000
-"""The most that one listing gives; go on with `after`."""
-
-
-class Reader(ABC):
-    """What can be asked, also while another process writes. No method changes anything."""
-
-    @abstractmethod
-    def identity(self) -> str:
-        """The store's id: 32 hex digits, made once, the same after every reopening."""
-
-    @abstractmethod
-    def journals(self) -> list[JournalRow]:
-        """All journals known, in the order in which they became known."""
-
-    @abstractmethod
-    def first_contact(self, relay: str) -> bool:
-        """True until `learn` was called for this relay."""
-
-    @abstractmethod
-    def contacts(self) -> list[Contact]:
-        """Every relay that was ever heard or tried, by name."""
-
-    @abstractmethod
-    def held(self) -> list[Held]:
-        """What is held, by branch, in the order in which the first of it came."""
-
-    @abstractmethod
-    def decisions(self, journal: str) -> list[Decision]:
-        """What operators decided about a journal, in order."""
-
-    @abstractmethod
-    def chain(self, journal: str) -> dict[str, Link]:
-        """The newest stored event of each branch of the journal."""
-
-    @abstractmethod
-    def record_digest(self, journal: str, sequence: int) -> str | None:
-        """SHA-256 of the event stored at this place, None if there is none."""
-
-    @abstractmethod
-    def parts(self, journal: str, branch: str, first: int, last: int) -> list[bytes]:
-        """Exact bytes of this branch's stored events from `first` to `last`, by sequence."""
-
-    @abstractmethod
-    def certificate(self, sha256: str) -> bytes | None:
-        """The token of a certificate that a stored event names."""
-
-    @abstractmethod
-    def event(self, journal: str, sequence: int) -> StoredEvent | None:
-        """The event stored at this place."""
-
-    @abstractmethod
-    def events(self, after: int, limit: int) -> list[StoredEvent]:
-        """Stored events with a number above `after`, by number, at most `limit` and MAX_LIST."""
-
-    @abstractmethod
-    def newest_event(self) -> int:
-        """Number of the event accepted last, 0 if there is none: where following begins."""
-
-    @abstractmethod
-    def delivery(self, delivery_id: str) -> Delivery | None:
-        """The delivery of this id."""
-
-    @abstractmethod
-    def deliveries(self, wanted: Wanted, limit: int, *, newest: bool = False) -> list[Delivery]:
-        """What fits `wanted`, by number, at most `limit` and MAX_LIST.
-
-        `newest`: the last ones instead of the first ones, still by number.
-        """
-
-    @abstractmethod
-    def receipts(self, delivery_id: str) -> list[Receipt]:
-        """Every attempt that ended, by fence."""
-
-    @abstractmethod
-    def status(self) -> Status:
-        """Totals. Every state has its entry, 0 too."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give everything back. A second call does nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 class Store(Reader):
     """What the daemon does. When a method has returned, its effect survives a crash."""
+
+    shared: bool = False
+    """Other processes write too: who waits for work asks again though nothing called it."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """Unix seconds that never jump, the same for all who share the store to a round trip."""
 
     # Intake
 
@@ -240,6 +164,8 @@ class Store(Reader):
 
         - A record whose place is taken: by the same digest, it is a duplicate and is not stored
           again; by another, Fork.
+        - A record at or before `JournalRow.pruned` is a duplicate, whatever its digest, and a
+          delivery that ends there is not made: what was forgotten must not act again.
         - The journal's position must be `expected` (None also where the journal is not known),
           else Conflict. A batch that was accepted before may come again: all its records are
           duplicates, its `scanned` is the position, and nothing changes.
@@ -274,18 +200,24 @@ class Store(Reader):
         limit: int,
         now: float,
         *,
-        rules: Collection[str] | None = None,
+        terms: Mapping[str, Terms] | None = None,
     ) -> list[Claim]:
         """Lease the first open delivery of up to `limit` ready lanes (and MAX_CLAIMS).
 
-        - One delivery per lane, always its oldest open one; lanes take turns, so that a lane with
-          much to do does not keep others waiting.
-        - A delayed lane is ready once `now` has reached its time. A leased lane whose lease ended
-          by `now` is ready too: its attempt was lost, which leaves a receipt "lost" and is not
-          counted, but after LOST_LIMIT such attempts the delivery is dead, and the next one runs.
+        - One delivery per lane, always its oldest open one.
+        - `terms`: only lanes of these rules, under these terms; the others stay as they are. None:
+          lanes of every rule, without terms.
+        - Rules take turns: each claim goes to the rule whose newest claim is longest ago, of equal
+          ones to the first by name; within the rule to the lane that is ready longest. So neither a
+          lane nor a rule with much to do keeps others waiting, and what waits costs nothing.
+        - A rule is passed over while it is paused, while a delivery of whatever rule runs under its
+          lock, and while `Terms.limit` of its deliveries run.
+        - First of all every lease that ended by `now` is ended, of whatever rule: its attempt was
+          lost, which leaves a receipt "lost" and is not counted; the delivery is pending again, but
+          after LOST_LIMIT such attempts it is dead, and the next one runs.
+        - A delayed lane is ready once `now` has reached its time.
         - Each claim has a fence of its own, higher than any before it, in whatever lane.
-        - `rules`: only lanes of these rules; the others wait untouched.
-        - The delivery is running until `finish`, or until `now + lease`.
+        - The delivery is running until `finish`, or until a claim ends its lease.
         """
 
     @abstractmethod
@@ -304,10 +236,11 @@ class Store(Reader):
         """
 
     @abstractmethod
-    def next_due(self, *, rules: Collection[str] | None = None) -> float | None:
-        """When `claim` may give something: 0.0 at once, else when a delay or a lease ends.
+    def next_due(self, *, terms: Mapping[str, Terms] | None = None) -> float | None:
+        """When `claim` with these terms may give something: 0.0 at once, else when a time comes.
 
-        None: not before something else happens.
+        That is the end of a delay, of rules that would not be passed over now, or of a lease: of
+        these rules, or of who holds one of their locks. None: not before something else happens.
         """
 
     @abstractmethod
@@ -316,3 +249,55 @@ class Store(Reader):
 
         Their attempts were lost, as `claim` describes it for a lease that ended.
         """
+
+    # What operators do
+
+    @abstractmethod
+    def redeliver(self, ids: Sequence[str], now: float) -> list[str]:
+        """Have deliveries run again, in the lane and at the place that they had; which these were.
+
+        A final one is pending again: `attempts` and `lost` begin anew, `renewed` is its fence, its
+        receipts stay. One that is retrying is due at once. All others stay as they are.
+        """
+
+    @abstractmethod
+    def bury(self, ids: Sequence[str], reason: str, now: float) -> list[str]:
+        """Give up open deliveries that do not run: they are dead. Returns which these were."""
+
+    @abstractmethod
+    def pause(self, paused: Paused) -> bool:
+        """Claim nothing of a rule until `resume`; what runs goes on.
+
+        False: it was paused before, and what was kept of that stays.
+        """
+
+    @abstractmethod
+    def resume(self, rule: str) -> bool:
+        """Take a pause back; False: there was none."""
+
+    # Upkeep
+
+    @abstractmethod
+    def prune(self, before: float, limit: int) -> int:
+        """Forget what is done, in steps of at most `limit` rows; how many these were, 0 at the end.
+
+        - Final deliveries that ended before `before`, with their receipts.
+        - From the beginning of each journal, events received before `before` that neither a
+          delivery nor a hold refers to. `JournalRow.pruned` is the last one's sequence.
+        - Certificates that no stored event names any more.
+        - Positions, chain heads, decisions and stops stay.
+        """
+
+    @abstractmethod
+    def lease_journals(
+        self, instance: str, journals: Collection[str], lease: float, now: float
+    ) -> frozenset[str]:
+        """Take those that nobody else has until after `now`, until `now + lease`; all it has then.
+
+        So that of several instances one follows a journal. Safety never depends on it: `accept`
+        compares the position before it moves it.
+        """
+
+    @abstractmethod
+    def yield_journals(self, instance: str) -> None:
+        """Give up all leases of journals that an instance has."""

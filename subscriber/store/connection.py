@@ -20,7 +20,7 @@ from typing import Self
 from hgext_zmqhooks.service.access import me, obstacle, remedy, rights
 
 from . import migrate
-from .values import StoreError
+from .errors import StoreError
 
 Connection = sqlite3.Connection
 Cursor = sqlite3.Cursor

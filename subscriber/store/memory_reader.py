@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
@@ -12,6 +12,7 @@ from hgext_zmqhooks.wire.values import Continued
 
 from .base import (
     MAX_LIST,
+    MIN_NODE,
     OPEN,
     Contact,
     Decision,
@@ -20,6 +21,7 @@ from .base import (
     Incoming,
     JournalRow,
     Link,
+    Paused,
     Reader,
     Receipt,
     State,
@@ -47,10 +49,11 @@ def step(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], 
 
 @dataclass(slots=True)
 class Lane:
-    """Open deliveries in order. `due`: end of the lease or of the delay; `turn`: while ready."""
+    """Open deliveries, by number and id. `due`: end of the delay; `turn`: while it is ready."""
 
     rule: str
-    queue: deque[str] = field(default_factory=deque)
+    order_key: str
+    queue: list[tuple[int, str]] = field(default_factory=list)
     turn: int | None = None
     due: float | None = None
 
@@ -73,8 +76,10 @@ class MemoryReader(Reader):
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._contacts: dict[str, Contact] = {}
         self._decisions: list[Decision] = []
-        self._fence = 0
-        self._turn = 0
+        self._pauses: dict[str, Paused] = {}
+        self._followed: dict[str, tuple[str, float]] = {}
+        self._turns: dict[str, int] = {}
+        self._stored = self._made = self._fence = self._turn = 0
 
     def identity(self) -> str:
         """See Reader."""
@@ -159,9 +164,21 @@ class MemoryReader(Reader):
         return found[: min(limit, MAX_LIST)]
 
     @step
+    def trace(self, node: str, limit: int) -> list[StoredEvent]:
+        """See Reader."""
+        if len(node) < MIN_NODE:
+            raise ValueError(f"{node!r} is shorter than {MIN_NODE} digits")
+        found = [
+            event
+            for event in self._events.values()
+            if any(each.startswith(node) for each in event.record.nodes)
+        ]
+        return found[: max(0, min(limit, MAX_LIST))]
+
+    @step
     def newest_event(self) -> int:
         """See Reader."""
-        return len(self._events)
+        return self._stored
 
     @step
     def delivery(self, delivery_id: str) -> Delivery | None:
@@ -179,6 +196,11 @@ class MemoryReader(Reader):
     def receipts(self, delivery_id: str) -> list[Receipt]:
         """See Reader."""
         return list(self._receipts.get(delivery_id, {}).values())
+
+    @step
+    def paused(self) -> list[Paused]:
+        """See Reader."""
+        return [self._pauses[rule] for rule in sorted(self._pauses)]
 
     @step
     def status(self) -> Status:
@@ -204,4 +226,6 @@ def _fits(item: Delivery, wanted: Wanted) -> bool:
         and wanted.repo in {None, item.repo}
         and wanted.branch in {None, item.branch}
         and wanted.event_id in {None, item.event_id}
+        and (wanted.since is None or item.created >= wanted.since)
+        and (wanted.until is None or item.created < wanted.until)
     )

@@ -10,7 +10,7 @@ import re
 from functools import cache
 from importlib import resources
 
-VERSION = 5
+VERSION = 6
 
 
 def text(name: str) -> str:

@@ -5,8 +5,9 @@
 SELECT identity FROM store;
 
 -- name: journals
-SELECT journal, repo, relay, scanned, since, head, first_seen, stopped, sequence AS origin
-FROM journal LEFT JOIN origin USING (journal) ORDER BY number;
+SELECT journal, repo, relay, scanned, since, head, first_seen, stopped,
+    origin.sequence AS origin, coalesce(pruned.sequence, 0) AS pruned
+FROM journal LEFT JOIN origin USING (journal) LEFT JOIN pruned USING (journal) ORDER BY number;
 
 -- name: scope
 SELECT scope FROM scope;
@@ -74,33 +75,39 @@ SELECT * FROM event WHERE journal = :journal AND sequence = :sequence;
 -- name: events
 SELECT * FROM event WHERE number > :after ORDER BY number LIMIT :limit;
 
+-- name: trace
+SELECT * FROM event
+WHERE number IN (SELECT event FROM node WHERE node >= :node AND node < :node || 'g')
+ORDER BY number LIMIT :limit;
+
 -- name: newest_event
-SELECT coalesce(max(number), 0) FROM event;
+SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'event';
 
 -- name: delivery
-SELECT delivery.*, rule, order_key, lane.due AS until
-FROM delivery JOIN lane USING (lane) WHERE id = :id;
+SELECT * FROM delivery WHERE id = :id;
 
 -- name: deliveries
-SELECT delivery.*, rule, order_key, lane.due AS until
-FROM delivery JOIN lane USING (lane)
+SELECT * FROM delivery
 WHERE number > :after
     AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
     AND (:rule IS NULL OR rule = :rule)
     AND (:repo IS NULL OR repo = :repo)
     AND (:branch IS NULL OR branch = :branch)
     AND (:event_id IS NULL OR event_id = :event_id)
+    AND (:since IS NULL OR created >= :since)
+    AND (:until IS NULL OR created < :until)
 ORDER BY number LIMIT :limit;
 
 -- name: newest_deliveries
-SELECT delivery.*, rule, order_key, lane.due AS until
-FROM delivery JOIN lane USING (lane)
+SELECT * FROM delivery
 WHERE number > :after
     AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
     AND (:rule IS NULL OR rule = :rule)
     AND (:repo IS NULL OR repo = :repo)
     AND (:branch IS NULL OR branch = :branch)
     AND (:event_id IS NULL OR event_id = :event_id)
+    AND (:since IS NULL OR created >= :since)
+    AND (:until IS NULL OR created < :until)
 ORDER BY number DESC LIMIT :limit;
 
 -- name: receipts
@@ -110,6 +117,9 @@ WHERE delivery.id = :id ORDER BY receipt.fence;
 -- name: receipt
 SELECT receipt.* FROM receipt JOIN delivery ON receipt.delivery = delivery.number
 WHERE delivery.id = :id AND receipt.fence = :fence;
+
+-- name: paused
+SELECT rule, who, at, reason FROM pause ORDER BY rule;
 
 -- name: status_events
 SELECT (SELECT count(*) FROM event) AS events,
@@ -149,12 +159,15 @@ INSERT INTO certificate (sha256, token) VALUES (:sha256, :token) ON CONFLICT DO 
 
 -- name: add_event
 INSERT INTO event (
-    journal, sequence, sha256, repo, branch, topic, event_id, type, "transaction", part, parts,
-    event, signature, certificate, received, held
+    number, journal, sequence, sha256, repo, branch, topic, event_id, type, "transaction", part, parts,
+    event, signature, certificate, received, held, nodes
 ) VALUES (
-    :journal, :sequence, :sha256, :repo, :branch, :topic, :event_id, :type, :transaction, :part,
-    :parts, :event, :signature, :certificate, :received, :held
+    :number, :journal, :sequence, :sha256, :repo, :branch, :topic, :event_id, :type, :transaction, :part,
+    :parts, :event, :signature, :certificate, :received, :held, :nodes
 );
+
+-- name: add_node
+INSERT INTO node (node, event) VALUES (:node, :event) ON CONFLICT DO NOTHING;
 
 -- name: link
 INSERT INTO chain_head (journal, branch, sequence, sha256)
@@ -168,24 +181,36 @@ VALUES (:journal, :branch, :before, :sequence)
 ON CONFLICT (journal, branch) DO UPDATE SET
     before = excluded.before, sequence = excluded.sequence;
 
--- name: lane
-SELECT lane FROM lane WHERE rule = :rule AND order_key = :order_key;
+-- name: pruned
+SELECT sequence FROM pruned WHERE journal = :journal;
 
--- name: add_lane
-INSERT INTO lane (rule, order_key) VALUES (:rule, :order_key) RETURNING lane;
+-- name: known_deliveries
+SELECT id FROM delivery WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: add_rule
+INSERT INTO rule (rule) VALUES (:rule) ON CONFLICT DO NOTHING;
 
 -- name: add_delivery
 INSERT INTO delivery (
-    id, lane, repo, branch, topic, journal, event_id, first, last, node, user, created, state
+    id, rule, order_key, repo, branch, topic, journal, event_id, first, last, node, user, created,
+    latest, state
 ) SELECT
-    :id, :lane, :repo, :branch, :topic, :journal, :event_id, :first, :last, :node, :user, :created,
+    :id, :rule, :order_key, :repo, :branch, :topic, :journal, :event_id, :first, :last, :node,
+    :user, :created, :latest,
     CASE WHEN EXISTS (
         SELECT 1 FROM event
         WHERE event.journal = :journal AND event.branch = :branch AND held = 1
             AND sequence BETWEEN :first AND :last
-    ) THEN 'held' ELSE 'pending' END
+    ) THEN 'held' ELSE 'pending' END;
+
+-- name: add_lane
+INSERT INTO lane (rule, order_key, turn)
+SELECT :rule, :order_key,
+    CASE WHEN EXISTS (SELECT 1 FROM delivery WHERE id = :id AND state = 'pending') THEN
+        (SELECT 1 + coalesce(max(turn), 0) FROM lane WHERE rule = :rule AND turn IS NOT NULL)
+    END
 WHERE true
-ON CONFLICT (id) DO NOTHING RETURNING number;
+ON CONFLICT DO NOTHING;
 
 -- name: release_events
 UPDATE event SET held = 0 WHERE number IN (
@@ -205,45 +230,87 @@ WHERE state = 'held' AND NOT EXISTS (
     WHERE event.journal = delivery.journal AND event.branch = delivery.branch AND held = 1
         AND sequence BETWEEN delivery.first AND delivery.last
 )
-RETURNING lane, number;
+RETURNING rule, order_key;
 
--- name: first_open
-SELECT number, id, state FROM delivery
-WHERE lane = :lane AND ended IS NULL ORDER BY number LIMIT 1;
+-- name: lane
+SELECT state, due,
+    EXISTS (
+        SELECT 1 FROM delivery
+        WHERE rule = :rule AND order_key = :order_key AND lease_until IS NOT NULL
+    ) AS leased,
+    (
+        SELECT latest FROM delivery
+        WHERE rule = :rule AND order_key = :order_key AND ended IS NULL
+        ORDER BY number DESC LIMIT 1
+    ) AS latest
+FROM delivery WHERE rule = :rule AND order_key = :order_key AND ended IS NULL
+ORDER BY number LIMIT 1;
 
--- name: add_store
-INSERT INTO store (one, identity, fence, turn) VALUES (1, :identity, 0, 0) ON CONFLICT DO NOTHING;
+-- name: waiting
+SELECT number, id, created FROM delivery
+WHERE rule = :rule AND order_key = :order_key AND ended IS NULL
+    AND state IN ('pending', 'retrying')
+ORDER BY number;
 
--- name: next_fence
-UPDATE store SET fence = max(fence + 1, :micros) RETURNING fence;
+-- name: drop_lane
+DELETE FROM lane WHERE rule = :rule AND order_key = :order_key;
 
 -- name: queue_lane
-UPDATE lane SET due = NULL, turn = (SELECT turn FROM store) WHERE lane = :lane;
+INSERT INTO lane (rule, order_key, turn)
+SELECT :rule, :order_key, 1 + coalesce(max(turn), 0) FROM lane
+WHERE rule = :rule AND turn IS NOT NULL
+ON CONFLICT DO UPDATE SET due = NULL, turn = coalesce(turn, excluded.turn);
 
--- name: next_turn
-UPDATE store SET turn = turn + 1;
+-- name: still_lane
+INSERT INTO lane (rule, order_key, due) VALUES (:rule, :order_key, :due)
+ON CONFLICT DO UPDATE SET due = excluded.due, turn = NULL;
 
--- name: settle_lane
-UPDATE lane SET due = :due, turn = NULL WHERE lane = :lane;
+-- name: add_store
+INSERT INTO store (one, identity, fence) VALUES (1, :identity, 0) ON CONFLICT DO NOTHING;
+
+-- name: fence
+SELECT fence FROM store;
+
+-- name: set_fence
+UPDATE store SET fence = :fence;
+
+-- name: running
+SELECT * FROM delivery WHERE lease_until IS NOT NULL ORDER BY lease_until, number;
+
+-- name: candidates
+SELECT rule, turn,
+    EXISTS (SELECT 1 FROM lane WHERE lane.rule = rule.rule AND lane.turn IS NOT NULL) AS ready,
+    (SELECT min(due) FROM lane WHERE lane.rule = rule.rule AND due IS NOT NULL) AS due
+FROM rule WHERE NOT EXISTS (SELECT 1 FROM pause WHERE pause.rule = rule.rule);
 
 -- name: due_lanes
-SELECT lane FROM lane
-WHERE due <= :now AND (:rules IS NULL OR rule IN (SELECT value FROM json_each(:rules)))
-ORDER BY due LIMIT :limit;
+SELECT order_key FROM lane WHERE rule = :rule AND due <= :now
+ORDER BY due, order_key LIMIT :limit;
 
--- name: ready_lanes
-SELECT lane FROM lane
-WHERE turn IS NOT NULL AND (:rules IS NULL OR rule IN (SELECT value FROM json_each(:rules)))
-ORDER BY turn LIMIT :limit;
+-- name: ready
+SELECT delivery.* FROM lane JOIN delivery ON number = (
+    SELECT min(number) FROM delivery AS open
+    WHERE open.rule = lane.rule AND open.order_key = lane.order_key AND open.ended IS NULL
+)
+WHERE lane.rule = :rule AND lane.turn IS NOT NULL
+ORDER BY lane.turn LIMIT :limit OFFSET :offset;
 
 -- name: lease
-UPDATE delivery SET state = 'running', fence = :fence, owner = :owner, claimed = :now
+UPDATE delivery SET
+    state = 'running',
+    fence = :fence,
+    owner = :owner,
+    claimed = :claimed,
+    lease_until = :lease_until,
+    lock = :lock,
+    due = NULL
 WHERE number = :number;
 
+-- name: set_turn
+UPDATE rule SET turn = :turn WHERE rule = :rule;
+
 -- name: extend
-UPDATE lane SET due = :until WHERE lane = (
-    SELECT lane FROM delivery WHERE id = :id AND fence = :fence AND state = 'running'
-);
+UPDATE delivery SET lease_until = :until WHERE id = :id AND fence = :fence AND state = 'running';
 
 -- name: end
 UPDATE delivery SET
@@ -253,8 +320,23 @@ UPDATE delivery SET
     reason = :reason,
     owner = NULL,
     claimed = NULL,
+    lease_until = NULL,
+    lock = NULL,
+    due = :due,
     ended = :ended
 WHERE number = :number;
+
+-- name: end_as
+UPDATE delivery SET state = :state, reason = :reason, due = NULL, ended = :ended
+WHERE number = :number;
+
+-- name: reopen
+UPDATE delivery SET
+    state = 'pending', attempts = 0, lost = 0, renewed = fence, reason = '', ended = NULL
+WHERE number = :number;
+
+-- name: hasten
+UPDATE delivery SET due = :now WHERE number = :number;
 
 -- name: add_receipt
 INSERT INTO receipt (
@@ -265,21 +347,53 @@ INSERT INTO receipt (
     :signal, :output, :truncated, :counted
 );
 
--- name: any_ready
-SELECT 1 FROM lane
-WHERE turn IS NOT NULL AND (:rules IS NULL OR rule IN (SELECT value FROM json_each(:rules)))
-LIMIT 1;
-
--- name: first_due
-SELECT min(due) FROM lane
-WHERE due IS NOT NULL AND (:rules IS NULL OR rule IN (SELECT value FROM json_each(:rules)));
-
 -- name: held_by
-SELECT delivery.*, rule, order_key, lane.due AS until
-FROM delivery JOIN lane USING (lane)
-WHERE id = :id AND fence = :fence AND state = 'running';
+SELECT * FROM delivery WHERE id = :id AND fence = :fence AND state = 'running';
 
--- name: running
-SELECT delivery.*, rule, order_key, lane.due AS until
-FROM delivery JOIN lane USING (lane)
-WHERE state = 'running' AND (:owner IS NULL OR owner = :owner) ORDER BY number;
+-- name: pause
+INSERT INTO pause (rule, who, at, reason) VALUES (:rule, :who, :at, :reason)
+ON CONFLICT DO NOTHING;
+
+-- name: resume
+DELETE FROM pause WHERE rule = :rule;
+
+-- name: old_deliveries
+SELECT number FROM delivery WHERE ended < :before ORDER BY ended, number LIMIT :limit;
+
+-- name: forget_receipts
+DELETE FROM receipt WHERE delivery = :number;
+
+-- name: forget_delivery
+DELETE FROM delivery WHERE number = :number;
+
+-- name: first_needed
+SELECT min(first) FROM delivery WHERE journal = :journal;
+
+-- name: oldest_events
+SELECT number, sequence, received, held, nodes FROM event
+WHERE journal = :journal ORDER BY sequence LIMIT :limit;
+
+-- name: forget_event
+DELETE FROM event WHERE number = :number;
+
+-- name: forget_node
+DELETE FROM node WHERE node = :node AND event = :event;
+
+-- name: forget_certificates
+DELETE FROM certificate
+WHERE NOT EXISTS (SELECT 1 FROM event WHERE event.certificate = certificate.sha256);
+
+-- name: set_pruned
+INSERT INTO pruned (journal, sequence) VALUES (:journal, :sequence)
+ON CONFLICT (journal) DO UPDATE SET sequence = excluded.sequence;
+
+-- name: follow_journal
+INSERT INTO follower (journal, instance, until) VALUES (:journal, :instance, :until)
+ON CONFLICT (journal) DO UPDATE SET instance = excluded.instance, until = excluded.until
+WHERE instance = excluded.instance OR until <= :now;
+
+-- name: followed
+SELECT journal FROM follower WHERE instance = :instance AND until > :now;
+
+-- name: yield_journals
+DELETE FROM follower WHERE instance = :instance;

@@ -1,30 +1,34 @@
--- The SQLite store, version 4: user_version 4. Times are unix seconds.
+-- The SQLite store, version 6: user_version 6. Times are unix seconds.
 --
---   store        one row: who this store is, and its two counters
+--   store        one row: who this store is, and its counter of fences
 --   relay        relays whose first WELCOME was kept
 --   contact      when each relay was last heard, and what went wrong last
 --   journal      one row per journal, with the position (`scanned`) up to which it was looked at
 --   scope        what is read: the patterns asked for, and those that our certificate allows
 --   origin       behind which sequence reading of a journal began with that scope
+--   pruned       up to which sequence the events of a journal were forgotten
+--   follower     which instance follows a journal, and until when
 --   chain_head   the newest stored event of each branch of a journal
 --   continued    which event of another journal a branch's first one stands behind
 --   certificate  tokens that stored events name, once each
 --   event        the inbox: exact bytes, in order of acceptance (`number`)
---   lane         deliveries of one rule with one order key: the unit of leasing and of order
+--   node         by which events each changeset was told of; the same nodes stand in the event
+--   rule         whose turn it is: the fence of the newest claim of each rule
+--   pause        rules that are not claimed
+--   lane         what is open of one rule with one order key: the unit of order
 --   delivery     open ones are the queue of their lane, final ones stay as its history
 --   receipt      one row per attempt that ended
 --   decision     what operators decided: who, when, about which journal
 --
--- A lane's state follows from its first open delivery: `turn` is set while it is ready (lanes are
--- served by turn), `due` while it is leased or delayed (when that ends), neither while it is idle
--- or held. A change of this file is a new version: keep the old text in tests/conformance/schemas
--- and add migrate-N.sql (see migrate.py).
+-- A lane is there while something in it is open. Its state follows from that: `turn` is set while
+-- it is ready (the lanes of a rule are served by turn), `due` while it is delayed (when that ends),
+-- neither while it is leased or held. A change of this file is a new version: keep the old text in
+-- tests/conformance/schemas and add migrate-N.sql (see migrate.py).
 
 CREATE TABLE store (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     identity TEXT NOT NULL,
-    fence INTEGER NOT NULL,
-    turn INTEGER NOT NULL
+    fence INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE relay (
@@ -52,6 +56,17 @@ CREATE TABLE scope (
 CREATE TABLE origin (
     journal TEXT PRIMARY KEY REFERENCES journal (journal),
     sequence INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE pruned (
+    journal TEXT PRIMARY KEY REFERENCES journal (journal),
+    sequence INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE follower (
+    journal TEXT PRIMARY KEY,
+    instance TEXT NOT NULL,
+    until REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE chain_head (
@@ -93,29 +108,50 @@ CREATE TABLE event (
     certificate TEXT NOT NULL REFERENCES certificate (sha256),
     received REAL NOT NULL,
     held INTEGER NOT NULL CHECK (held IN (0, 1)),
+    nodes TEXT NOT NULL DEFAULT '',
     UNIQUE (journal, sequence)
 ) STRICT;
 
 CREATE INDEX event_held ON event (journal, branch, sequence) WHERE held = 1;
 
+CREATE INDEX event_certificate ON event (certificate);
+
+CREATE TABLE node (
+    node TEXT NOT NULL,
+    event INTEGER NOT NULL,
+    PRIMARY KEY (node, event)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE rule (
+    rule TEXT PRIMARY KEY,
+    turn INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE pause (
+    rule TEXT PRIMARY KEY,
+    who TEXT NOT NULL,
+    at REAL NOT NULL,
+    reason TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE lane (
-    lane INTEGER PRIMARY KEY,
-    rule TEXT NOT NULL,
+    rule TEXT NOT NULL REFERENCES rule (rule),
     order_key TEXT NOT NULL,
     turn INTEGER,
     due REAL,
-    UNIQUE (rule, order_key),
+    PRIMARY KEY (rule, order_key),
     CHECK (turn IS NULL OR due IS NULL)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
-CREATE INDEX lane_ready ON lane (turn) WHERE turn IS NOT NULL;
+CREATE INDEX lane_ready ON lane (rule, turn) WHERE turn IS NOT NULL;
 
-CREATE INDEX lane_due ON lane (due) WHERE due IS NOT NULL;
+CREATE INDEX lane_due ON lane (rule, due) WHERE due IS NOT NULL;
 
 CREATE TABLE delivery (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
-    lane INTEGER NOT NULL REFERENCES lane (lane),
+    rule TEXT NOT NULL REFERENCES rule (rule),
+    order_key TEXT NOT NULL,
     repo TEXT NOT NULL,
     branch TEXT NOT NULL,
     topic TEXT NOT NULL,
@@ -126,6 +162,7 @@ CREATE TABLE delivery (
     node TEXT,
     user TEXT,
     created REAL NOT NULL,
+    latest INTEGER NOT NULL CHECK (latest IN (0, 1)),
     state TEXT NOT NULL CHECK (
         state IN ('pending', 'running', 'retrying', 'held', 'done', 'dead', 'superseded')
     ),
@@ -135,15 +172,26 @@ CREATE TABLE delivery (
     reason TEXT NOT NULL DEFAULT '',
     owner TEXT,
     claimed REAL,
+    lease_until REAL,
+    lock TEXT,
+    due REAL,
     ended REAL,
-    CHECK ((ended IS NULL) = (state IN ('pending', 'running', 'retrying', 'held')))
+    renewed INTEGER NOT NULL DEFAULT 0,
+    CHECK ((ended IS NULL) = (state IN ('pending', 'running', 'retrying', 'held'))),
+    CHECK ((lease_until IS NULL) = (state != 'running'))
 ) STRICT;
 
-CREATE INDEX delivery_open ON delivery (lane, number) WHERE ended IS NULL;
+CREATE INDEX delivery_open ON delivery (rule, order_key, number) WHERE ended IS NULL;
+
+CREATE INDEX delivery_running ON delivery (rule, order_key) WHERE lease_until IS NOT NULL;
 
 CREATE INDEX delivery_state ON delivery (state, number);
 
+CREATE INDEX delivery_ended ON delivery (ended) WHERE ended IS NOT NULL;
+
 CREATE INDEX delivery_event ON delivery (event_id);
+
+CREATE INDEX delivery_first ON delivery (journal, first);
 
 CREATE TABLE receipt (
     delivery INTEGER NOT NULL REFERENCES delivery (number),
@@ -160,7 +208,7 @@ CREATE TABLE receipt (
     truncated INTEGER NOT NULL CHECK (truncated IN (0, 1)),
     counted INTEGER NOT NULL CHECK (counted IN (0, 1)),
     PRIMARY KEY (delivery, fence)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE contact (
     relay TEXT PRIMARY KEY,

@@ -10,6 +10,7 @@ from typing import Any, Self
 from . import migrate
 from .base import (
     MAX_LIST,
+    MIN_NODE,
     Contact,
     Decision,
     Delivery,
@@ -18,6 +19,7 @@ from .base import (
     JournalRow,
     Link,
     Outcome,
+    Paused,
     Reader,
     Receipt,
     State,
@@ -154,6 +156,14 @@ class SqliteReader(Reader):
             rows = self._rows("events", after=after, limit=bounded(limit, MAX_LIST))
             return [_event(row) for row in rows]
 
+    def trace(self, node: str, limit: int) -> list[StoredEvent]:
+        """See Reader."""
+        if len(node) < MIN_NODE:
+            raise ValueError(f"{node!r} is shorter than {MIN_NODE} digits")
+        with self._step():
+            rows = self._rows("trace", node=node, limit=bounded(limit, MAX_LIST))
+            return [_event(row) for row in rows]
+
     def newest_event(self) -> int:
         """See Reader."""
         with self._step():
@@ -176,6 +186,8 @@ class SqliteReader(Reader):
                 repo=wanted.repo,
                 branch=wanted.branch,
                 event_id=wanted.event_id,
+                since=wanted.since,
+                until=wanted.until,
                 limit=bounded(limit, MAX_LIST),
             )
         found = [delivery(row) for row in rows]
@@ -186,6 +198,11 @@ class SqliteReader(Reader):
         with self._step():
             rows = self._rows("receipts", id=delivery_id)
             return [receipt(delivery_id, row) for row in rows]
+
+    def paused(self) -> list[Paused]:
+        """See Reader."""
+        with self._step():
+            return [Paused(**row) for row in self._rows("paused")]
 
     def status(self) -> Status:
         """See Reader."""
@@ -214,19 +231,15 @@ def listed(names: Collection[str] | Collection[int] | None) -> str | None:
 def _event(row: Row) -> StoredEvent:
     number = row.pop("number")
     row["held"] = bool(row["held"])
+    row["nodes"] = tuple(row["nodes"].split())
     return StoredEvent(number=number, record=Incoming(**row))
 
 
 def delivery(row: Row) -> Delivery:
-    """A delivery from its row; `until` is its lane's."""
-    until = row.pop("until")
-    del row["lane"]
-    state = row["state"] = State(row["state"])
-    return Delivery(
-        lease_until=until if state is State.RUNNING else None,
-        due=until if state is State.RETRYING else None,
-        **row,
-    )
+    """A delivery from its row."""
+    row["state"] = State(row["state"])
+    row["latest"] = bool(row["latest"])
+    return Delivery(**row)
 
 
 def receipt(delivery_id: str, row: Row) -> Receipt:

@@ -9,49 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from hgext_zmqhooks.service.errors import ServiceError
 from hgext_zmqhooks.wire.values import Continued, Link
-
-
-class StoreError(ServiceError):
-    """The store could not do it; nothing of the call was done.
-
-    `file` names the store, `reason` what went wrong, `hint` what an operator can do about it.
-    """
-
-    def __init__(self, file: str, reason: str, hint: str = "") -> None:
-        super().__init__(f"{file}: {reason}", hint=hint)
-        self.file = file
-        self.reason = reason
-
-
-class Conflict(StoreError):  # noqa: N818 - a verdict, read as a sentence
-    """Somebody else moved this journal's position; read the journal's row again.
-
-    `position` is where it stands now.
-    """
-
-    def __init__(self, file: str, journal: str, expected: int | None, position: int | None) -> None:
-        super().__init__(
-            file, f"journal {journal} stands at {position}, the batch begins at {expected}"
-        )
-        self.journal = journal
-        self.position = position
-
-
-class Fork(StoreError):  # noqa: N818 - a verdict, read as a sentence
-    """The same place in a journal holds other bytes than those stored: history was rewritten."""
-
-    def __init__(self, file: str, journal: str, sequence: int, stored: str, received: str) -> None:
-        super().__init__(
-            file,
-            f"event {journal}/{sequence} has SHA-256 {stored} here and {received} there",
-            "was the repository restored or copied? Compare it with `hg events --verify`",
-        )
-        self.journal = journal
-        self.sequence = sequence
-        self.stored = stored
-        self.received = received
 
 
 class State(StrEnum):
@@ -75,7 +33,7 @@ class Incoming:
 
     `event` are its exact bytes and `sha256` their digest; `certificate` is the SHA-256 of the token
     that signed it. `held`: stored, but nothing may be done with it yet (its certificate had
-    expired when it came).
+    expired when it came). `nodes`: the changesets that it tells of, 40 hex digits each.
     """
 
     journal: str
@@ -94,6 +52,7 @@ class Incoming:
     certificate: str
     received: float
     held: bool = False
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +62,8 @@ class NewDelivery:
     `id` is a function of rule, event and node, so that a repeated accept makes the same ones.
     `rule` and `order_key` name the lane. `first` to `last` are the sequences of the
     event's parts in `journal`; `event_id` is the last part's. `node`: the changeset or head it is
-    about, else the branch's new tip; `user`: who pushed.
+    about, else the branch's new tip; `user`: who pushed. `latest`: it takes the place of what waits
+    before it in its lane.
     """
 
     id: str
@@ -119,6 +79,7 @@ class NewDelivery:
     node: str | None
     user: str | None
     created: float
+    latest: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +149,7 @@ class JournalRow:
 
     `stopped`: why nothing more of it is taken, None if all is well. `first_seen`: when the store
     heard of it. `origin`: behind which sequence reading began with the present patterns, None until
-    something was read.
+    something was read. `pruned`: up to which sequence its events were forgotten, 0 if none were.
     """
 
     journal: str
@@ -200,6 +161,7 @@ class JournalRow:
     first_seen: float
     stopped: str | None
     origin: int | None = None
+    pruned: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,8 +179,9 @@ class Delivery:
     `number` grows in the order of acceptance. `attempts`: how many count against the retry limit;
     `lost`: how many ended with the process that ran them, which do not. `fence` is that of the
     newest attempt, 0 before the first; `reason` what the newest one said. While running: `owner`,
-    `claimed` (since when), `lease_until`. While retrying: `due`, when the next attempt may start.
-    `ended`: when it became final.
+    `claimed` (since when), `lease_until`, and `lock`, the named lock that it holds. While retrying:
+    `due`, when the next attempt may start. `ended`: when it became final. `renewed`: the fence of
+    its newest attempt when it was last redelivered; only receipts above it count for retry limits.
     """
 
     number: int
@@ -235,6 +198,7 @@ class Delivery:
     node: str | None
     user: str | None
     created: float
+    latest: bool = False
     state: State
     attempts: int = 0
     lost: int = 0
@@ -243,8 +207,23 @@ class Delivery:
     owner: str | None = None
     claimed: float | None = None
     lease_until: float | None = None
+    lock: str | None = None
     due: float | None = None
     ended: float | None = None
+    renewed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for a rule when its deliveries are claimed.
+
+    `lock`: a named lock that each of them holds while it runs; deliveries of all rules and owners
+    that name it exclude each other. `limit`: how many of the rule's deliveries may run at once, by
+    all owners together.
+    """
+
+    lock: str | None = None
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +277,16 @@ class Decision:
     journal: str
     branch: str | None
     sequence: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """A rule that is not run for now, and who said so, when and why."""
+
+    rule: str
+    who: str
+    at: float
     reason: str = ""
 
 
@@ -371,13 +360,19 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which deliveries to list; None: any. `after`: only higher numbers."""
+    """Which deliveries to list; None: any.
+
+    `since`, `until`: made at or after the one time and before the other. `after`: only higher
+    numbers.
+    """
 
     states: frozenset[State] | None = None
     rule: str | None = None
     repo: str | None = None
     branch: str | None = None
     event_id: str | None = None
+    since: float | None = None
+    until: float | None = None
     after: int = 0
 
 

@@ -37,6 +37,7 @@ from subscriber.store.base import (
     Link,
     State,
     StoreError,
+    Terms,
     Wanted,
 )
 
@@ -611,19 +612,23 @@ class TestClaim:
     def test_rules_choose_lanes(self, store):
         items = [delivery(1, "build"), delivery(1, "gone")]
         store.accept(batch(1, None, records=[record(1)], deliveries=items))
-        assert claim(store, rules=[]) == []
-        assert store.next_due(rules=[]) is None
-        assert ids(claim(store, rules={"build"})) == ["build-9f-1"]
-        assert store.next_due(rules={"build"}) == NOW + 60.0
+        build, gone = {"build": Terms()}, {"gone": Terms()}
+        assert claim(store, terms={}) == []
+        assert store.next_due(terms={}) is None
+        assert ids(claim(store, terms=build)) == ["build-9f-1"]
+        assert store.next_due(terms=build) == NOW + 60.0
         assert states(store)["gone-9f-1"] is State.PENDING
-        assert store.next_due(rules={"gone"}) == 0.0
-        assert ids(claim(store, rules={"gone"})) == ["gone-9f-1"]
+        assert store.next_due(terms=gone) == 0.0
+        assert ids(claim(store, terms=gone)) == ["gone-9f-1"]
 
-    def test_a_finished_lease_of_another_rule_stays_untouched(self, store):
+    def test_a_lease_of_another_rule_that_is_over_is_ended(self, store):
         fill(store, 1)
         (claimed,) = claim(store)
-        assert claim(store, now=NOW + 999, rules={"other"}) == []
-        assert store.finish(claimed.delivery.id, claimed.fence, DONE, NOW + 999)
+        assert claim(store, now=NOW + 59, terms={"other": Terms()}) == []
+        assert states(store) == {claimed.delivery.id: State.RUNNING}
+        assert claim(store, now=NOW + 60, terms={"other": Terms()}) == []
+        assert states(store) == {claimed.delivery.id: State.PENDING}
+        assert not store.finish(claimed.delivery.id, claimed.fence, DONE, NOW + 60)
 
 
 class TestFence:
@@ -851,7 +856,7 @@ class TestNextDue:
         store.finish(first.delivery.id, first.fence, retry(NOW + 9), NOW)
         store.finish(second.delivery.id, second.fence, retry(NOW + 7), NOW)
         assert store.next_due() == NOW + 7
-        assert store.next_due(rules=["build"]) == NOW + 9
+        assert store.next_due(terms={"build": Terms()}) == NOW + 9
 
 
 class TestQueries:

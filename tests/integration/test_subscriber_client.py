@@ -36,8 +36,8 @@ from subscriber.intake.client import Client
 from subscriber.intake.connect import Remote, probe
 from subscriber.intake.current import Current, new_identity
 from subscriber.intake.inbox import Tools
+from subscriber.store.base import StoreError
 from subscriber.store.memory import MemoryStore
-from subscriber.store.values import StoreError
 
 DEADLINE = 20_000
 SIGNER = certified("publisher")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from storekit import BACK, DEAD, DONE, JOURNAL, SqliteBox, batch, delivery, record, retry
 
-from subscriber.store.base import LOST_LIMIT, MAX_LIST, OPEN, Conflict, Fork, State, Wanted
+from subscriber.store.base import LOST_LIMIT, MAX_LIST, OPEN, Conflict, Fork, State, Terms, Wanted
 from subscriber.store.memory import MemoryStore
 
 LEASE = 10.0
@@ -142,12 +142,13 @@ class StoreLife(RuleBasedStateMachine):
     @rule(limit=st.integers(0, 3), names=st.sampled_from([None, RULES, RULES[:1]]))
     def claim(self, limit, names):
         for name, (_, until) in list(self.leases.items()):
-            if until <= self.now and (names is None or name.split("-")[0] in names):
+            if until <= self.now:
                 self.lose(name)
         allowed = {
             name for name in self.claimable() if names is None or name.split("-")[0] in names
         }
-        found = self.both(lambda store: store.claim("ci", LEASE, limit, self.now, rules=names))
+        terms = None if names is None else dict.fromkeys(names, Terms())
+        found = self.both(lambda store: store.claim("ci", LEASE, limit, self.now, terms=terms))
         ids = [item.delivery.id for item in found]
         assert len(ids) == min(limit, len(allowed))
         assert set(ids) <= allowed

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from subscriber.store.base import StoreError
 from subscriber.store.connection import Lock, holder
-from subscriber.store.values import StoreError
 
 # Takes the lock, leaves a child that shares it for a while, and dies.
 HOLDER = """
 import os, signal, sys, time
 from pathlib import Path
-from subscriber.store.connection import Lock
+from subscriber.store.connection import Lock, holder
 lock = Lock(Path(sys.argv[1]))
 if os.fork() == 0:
     os.close(1)
