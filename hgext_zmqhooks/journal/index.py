@@ -8,8 +8,10 @@
 It says what the file's bytes up to `covered` hold; `journal` is the one that the byte before
 `covered` belongs to. What stands behind is scanned. The index is written after the head, slots
 before the header, so that a kill between any two writes leaves it behind the truth, never ahead.
-Every answer is checked against the record that it points to. Whoever removes bytes from the
-events file removes the index first. Anything odd, and it is made anew by a scan of the file.
+Every answer is checked against the record that it points to. That a branch has no event is
+believed if as many slots are `used` as the header says: after a power cut one may be zeros. Whoever
+removes bytes from the events file removes the index first. Anything odd, and it is made anew by a
+scan of the file.
 """
 
 import hashlib
@@ -81,6 +83,8 @@ class Index:
         self._head = head
         self._recent: dict[bytes, Place] | None = None
         self._header: _Header | None = None
+        self._whole = False
+        """Whether the slots were counted."""
 
     def last(self, branch: str) -> Last | None:
         """The last event of the branch up to the head; None if it has none."""
@@ -107,8 +111,7 @@ class Index:
         with open_events(self._files.path(EVENTS)) as source:
             try:
                 self._prepare(source)
-                with Source.open(self._files.path(INDEX)) as index:
-                    former = dict(_occupied(index))
+                former = self._former()
             except (Odd, FileNotFoundError):
                 self._make(source)
                 former = {}
@@ -164,7 +167,29 @@ class Index:
             return self._recent.get(wanted)
         with Source.open(self._files.path(INDEX)) as source:
             _at, place = _probe(source, self._header.slots, wanted)
+            if place is None and not self._whole:
+                self._count(source, self._header)
         return place
+
+    def _count(self, source: Source, header: _Header) -> None:
+        """Odd unless as many slots are occupied as ought to be; once for a transaction.
+
+        Only new branches need it, since it is the one thing here that reads the whole table.
+        """
+        empty = sum(slots.count(_EMPTY) for slots in _tables(source))
+        if header.slots - empty != header.used:
+            raise Odd
+        self._whole = True
+
+    def _former(self) -> dict[bytes, Place]:
+        """All branches of the file; Odd if not as many as it had."""
+        with Source.open(self._files.path(INDEX)) as source:
+            former: dict[bytes, Place] = {}
+            for slots in _tables(source):
+                former.update(_read_slot(slot) for slot in slots if slot != _EMPTY)
+        if self._header is None or len(former) != self._header.used:
+            raise Odd
+        return former
 
     def _checked(self, source: Source, branch: str, place: Place | None) -> Last | None:
         """The event that `place` points to; Odd if it is not what the slot says."""
@@ -202,9 +227,7 @@ class Index:
             os.pwrite(out.fileno(), _header(head, slots, used), 0)
 
     def _grow(self, places: Mapping[bytes, Place], head: Head) -> None:
-        with Source.open(self._files.path(INDEX)) as source:
-            former = dict(_occupied(source))
-        self._write({**former, **places}, head)
+        self._write({**self._former(), **places}, head)
 
     def _renew(self, places: Mapping[bytes, Place], head: Head) -> None:
         if self._head.size and (self._header is not None or self._recent is None):
@@ -273,14 +296,11 @@ def _read_slot(data: bytes) -> tuple[bytes, Place]:
     return wanted, Place(offset, sequence)
 
 
-def _occupied(source: Source) -> Iterator[tuple[bytes, Place]]:
-    """All branches of the index."""
+def _tables(source: Source) -> Iterator[list[bytes]]:
+    """The slots, occupied or not, some thousand at a time."""
     offset = _HEADER_ROOM
     while data := source.read(offset, 2048 * _SLOT_ROOM):
-        for at in range(0, len(data), _SLOT_ROOM):
-            slot = data[at : at + _SLOT_ROOM]
-            if slot != _EMPTY:
-                yield _read_slot(slot)
+        yield [data[at : at + _SLOT_ROOM] for at in range(0, len(data), _SLOT_ROOM)]
         offset += len(data)
 
 
