@@ -52,7 +52,7 @@ class MemoryStore(MemoryIntake, Store):
         """See Store."""
         self._lose([item for item in self._running() if (item.lease_until or 0.0) <= now], now)
         turns = self._begin(terms)
-        self._wake([lane for lane in self._lanes.values() if turns.may_run(lane.rule)], now)
+        self._wake(self._eligible(turns), now)
         claims: list[Claim] = []
         while len(claims) < min(limit, MAX_CLAIMS) and (rule := turns.next()) is not None:
             lane = self._ready(rule)
@@ -73,6 +73,14 @@ class MemoryStore(MemoryIntake, Store):
         for rule in self._turns.keys() - self._pauses.keys():
             turns.add(rule, self._turns[rule])
         return turns
+
+    def _eligible(self, turns: Turns) -> list[Lane]:
+        """The lanes of rules that are not passed over."""
+        return [
+            lane
+            for lane in self._lanes.values()
+            if lane.rule not in self._pauses and turns.may_run(lane.rule)
+        ]
 
     def _wake(self, lanes: Iterable[Lane], now: float) -> None:
         """Let go on what waited for a time that has come."""
@@ -130,10 +138,7 @@ class MemoryStore(MemoryIntake, Store):
     def next_due(self, *, terms: Mapping[str, Terms] | None = None) -> float | None:
         """See Store."""
         turns = self._begin(terms)
-        rules = self._turns.keys() - self._pauses.keys()
-        lanes = [
-            lane for lane in self._lanes.values() if lane.rule in rules and turns.may_run(lane.rule)
-        ]
+        lanes = self._eligible(turns)
         if any(lane.turn is not None for lane in lanes):
             return 0.0
         ends = [lane.due for lane in lanes]

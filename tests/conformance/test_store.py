@@ -1,6 +1,7 @@
 """What every store promises: one test per promise of subscriber/store/base.py, over each store."""
 
 import threading
+import time
 
 import pytest
 from storekit import (
@@ -35,6 +36,7 @@ from subscriber.store.base import (
     Fork,
     Held,
     Link,
+    Paused,
     State,
     StoreError,
     Terms,
@@ -880,6 +882,10 @@ class TestQueries:
             (Wanted(branch="other"), [2]),
             (Wanted(event_id=f"{JOURNAL}/3"), [3]),
             (Wanted(rule="build", branch="default"), [1]),
+            (Wanted(since=1002.0), [2, 3]),
+            (Wanted(until=1002.0), [1]),
+            (Wanted(since=1001.5, until=1003.0, rule="build"), [2]),
+            (Wanted(states=frozenset({State.PENDING}), rule="build", repo=REPO), [2]),
         ],
     )
     def test_deliveries_that_fit(self, store, wanted, found):
@@ -904,6 +910,604 @@ class TestQueries:
         assert (status.events, status.oldest_open) == (3, 1002.0)
         counted = {**dict.fromkeys(State, 0), State.DONE: 1, State.PENDING: 2}
         assert status.deliveries == counted
+
+
+def deliver(store, items):
+    """Deliveries over one event."""
+    row = next((row for row in store.journals() if row.journal == JOURNAL), None)
+    scanned = (row.scanned or 0) if row else 0
+    made = batch(scanned + 1, scanned or None, records=[record(scanned + 1)], deliveries=items)
+    store.accept(made)
+
+
+def run(store, name, finish=DONE, now=NOW):
+    """Claim whatever is ready until it is this delivery, and finish that; give the others back."""
+    for claimed in claim(store, now=now):
+        end = finish if claimed.delivery.id == name else BACK
+        assert store.finish(claimed.delivery.id, claimed.fence, end, now)
+
+
+class TestTurns:
+    """Rules take turns, and within a rule its lanes."""
+
+    def lanes(self, *names):
+        return [delivery(1, rule, id=f"{rule}-{key}", order_key=key) for rule, key in names]
+
+    def test_a_flooded_rule_does_not_keep_another_waiting(self, store):
+        flood = [("flood", str(n)) for n in range(50)]
+        deliver(store, self.lanes(*flood, ("quiet", "a"), ("quiet", "b")))
+        ran = [ids(claim(store, limit=1))[0] for _ in range(6)]
+        assert [name.split("-")[0] for name in ran] == ["flood", "quiet", "flood", "quiet"] + (
+            ["flood"] * 2
+        )
+
+    def test_one_claim_goes_round_the_rules(self, store):
+        names = [("a", "1"), ("a", "2"), ("a", "3"), ("b", "1"), ("c", "1"), ("c", "2")]
+        deliver(store, self.lanes(*names))
+        assert ids(claim(store, limit=5)) == ["a-1", "b-1", "c-1", "a-2", "c-2"]
+
+    def test_the_rule_whose_newest_claim_is_longest_ago_goes_first(self, box):
+        deliver(box.store, self.lanes(*((rule, key) for rule in "abc" for key in "12")))
+        claim(box.store, terms={"b": Terms()}, limit=1)
+        claim(box.store, terms={"a": Terms()}, limit=1, now=NOW - 999)
+        store = box.reopen(crash=True)
+        assert ids(claim(store, limit=3)) == ["c-1", "b-2", "a-2"]
+
+    def test_a_flooded_lane_does_not_keep_another_of_its_rule_waiting(self, store):
+        fill(store, 9)
+        store.accept(batch(10, 9, records=[record(10)], deliveries=self.lanes(("build", "b"))))
+        (first,) = claim(store, limit=1)
+        store.finish(first.delivery.id, first.fence, DONE, NOW)
+        assert ids(claim(store, limit=1)) == ["build-b"]
+
+    def test_a_lane_that_waited_for_a_time_comes_behind_those_ready_before(self, store):
+        deliver(store, self.lanes(("a", "1"), ("a", "2"), ("a", "3")))
+        (first,) = claim(store, limit=1)
+        (second,) = claim(store, limit=1)
+        store.finish(first.delivery.id, first.fence, retry(NOW + 2), NOW)
+        store.finish(second.delivery.id, second.fence, retry(NOW + 1), NOW)
+        assert ids(claim(store, now=NOW + 3)) == ["a-3", "a-2", "a-1"]
+
+
+class TestTerms:
+    DEPLOY = Terms(lock="production")
+    BOTH = {"deploy": DEPLOY, "migrate": DEPLOY, "build": Terms()}  # noqa: RUF012 - never changed
+
+    def both(self, store):
+        deliver(store, [delivery(1, "deploy"), delivery(1, "migrate"), delivery(1, "build")])
+
+    def test_a_lock_lets_one_run_of_all_rules_that_name_it(self, store):
+        self.both(store)
+        build, deploy = claim(store, terms=self.BOTH)
+        assert (build.delivery.lock, deploy.delivery.lock) == (None, "production")
+        assert store.delivery("deploy-9f-1").lock == "production"
+        assert ids([build, deploy]) == ["build-9f-1", "deploy-9f-1"]
+        assert claim(store, terms=self.BOTH, owner="another") == []
+        assert claim(store, terms={"migrate": self.DEPLOY}, owner="another") == []
+
+    @pytest.mark.parametrize("end", [DONE, DEAD, BACK, retry(NOW + 9)], ids=lambda end: end.state)
+    def test_it_is_free_when_the_delivery_does_not_run_any_more(self, box, end):
+        self.both(box.store)
+        (held,) = claim(box.store, terms={"deploy": self.DEPLOY})
+        store = box.reopen(crash=True)
+        assert claim(store, terms={"migrate": self.DEPLOY}) == []
+        assert store.finish(held.delivery.id, held.fence, end, NOW)
+        assert store.delivery(held.delivery.id).lock is None
+        assert ids(claim(store, terms={"migrate": self.DEPLOY})) == ["migrate-9f-1"]
+
+    def test_it_is_free_when_the_lease_is_over_and_the_late_result_is_fenced_off(self, store):
+        self.both(store)
+        (old,) = claim(store, terms={"deploy": self.DEPLOY}, lease=10.0)
+        migrate = {"migrate": self.DEPLOY}
+        assert store.next_due(terms=migrate) == NOW + 10
+        assert claim(store, terms=migrate, now=NOW + 9.9) == []
+        assert ids(claim(store, terms=migrate, now=NOW + 10)) == ["migrate-9f-1"]
+        assert not store.extend(old.delivery.id, old.fence, 10.0, NOW + 11)
+        assert not store.finish(old.delivery.id, old.fence, DONE, NOW + 11)
+
+    def test_it_lasts_as_long_as_the_lease_is_extended(self, store):
+        self.both(store)
+        (held,) = claim(store, terms={"deploy": self.DEPLOY}, lease=10.0)
+        assert store.extend(held.delivery.id, held.fence, 10.0, NOW + 9)
+        assert claim(store, terms={"migrate": self.DEPLOY}, now=NOW + 18) == []
+
+    def test_other_locks_do_not_matter(self, store):
+        self.both(store)
+        claim(store, terms={"deploy": self.DEPLOY})
+        assert len(claim(store, terms={"migrate": Terms(lock="staging")})) == 1
+
+    def test_a_limit_counts_what_runs_of_all_owners(self, store):
+        deliver(store, [delivery(1, id=str(n), order_key=str(n)) for n in range(5)])
+        terms = {"build": Terms(limit=2)}
+        first, _ = claim(store, terms=terms)
+        assert claim(store, terms=terms, owner="another") == []
+        store.finish(first.delivery.id, first.fence, DONE, NOW)
+        assert len(claim(store, terms=terms, owner="another")) == 1
+        assert len(claim(store, terms={"build": Terms(limit=3)})) == 1
+        assert len(claim(store)) == 1
+
+    def test_who_may_not_run_stands_in_nobodys_way(self, store):
+        busy = [delivery(1, "deploy", id=str(n), order_key=str(n)) for n in range(20)]
+        deliver(store, [*busy, delivery(1, "migrate"), delivery(1, "zebra")])
+        terms = {"deploy": Terms(limit=1), "migrate": Terms(limit=0), "zebra": Terms()}
+        assert ids(claim(store, terms=terms)) == ["0", "zebra-9f-1"]
+
+    def test_what_may_not_run_is_not_due(self, store):
+        self.both(store)
+        (held,) = claim(store, terms={"deploy": self.DEPLOY}, lease=10.0)
+        assert store.next_due(terms={"migrate": self.DEPLOY}) == NOW + 10
+        assert store.next_due(terms={"migrate": Terms(limit=0)}) is None
+        assert store.next_due(terms={"deploy": Terms(lock="production", limit=1)}) == NOW + 10
+        assert store.next_due(terms=self.BOTH) == 0.0
+        store.finish(held.delivery.id, held.fence, DONE, NOW)
+        assert store.next_due(terms={"migrate": self.DEPLOY}) == 0.0
+
+    def test_a_delay_that_is_over_is_not_due_while_the_lock_is_held(self, store):
+        self.both(store)
+        (first,) = claim(store, terms={"migrate": self.DEPLOY})
+        store.finish(first.delivery.id, first.fence, retry(NOW + 1), NOW)
+        claim(store, terms={"deploy": self.DEPLOY}, now=NOW + 2, lease=10.0)
+        terms = {"migrate": self.DEPLOY}
+        assert store.next_due(terms=terms) == NOW + 12
+        assert claim(store, terms=terms, now=NOW + 3) == []
+        assert states(store)["migrate-9f-1"] is State.RETRYING
+
+
+class TestPause:
+    def test_a_paused_rule_is_not_claimed(self, box):
+        deliver(box.store, [delivery(1), delivery(1, "notify")])
+        paused = Paused(rule="build", who="alice", at=NOW, reason="the disk is full")
+        assert box.store.pause(paused)
+        store = box.reopen(crash=True)
+        assert store.paused() == [paused]
+        assert ids(claim(store)) == ["notify-9f-1"]
+        assert store.resume("build")
+        assert store.paused() == []
+        assert ids(claim(store)) == ["build-9f-1"]
+
+    def test_it_is_nothing_to_wait_for(self, store):
+        deliver(store, [delivery(1), delivery(1, "notify")])
+        run(store, "notify-9f-1", retry(NOW + 1))
+        for rule in ("build", "notify"):
+            assert store.pause(Paused(rule=rule, who="alice", at=NOW))
+        assert store.next_due() is None
+        assert claim(store, now=NOW + 5) == []
+        assert store.resume("notify")
+        assert store.next_due() == NOW + 1
+
+    def test_what_runs_goes_on(self, store):
+        fill(store, 2)
+        (running,) = claim(store)
+        store.pause(Paused(rule="build", who="alice", at=NOW))
+        assert store.extend(running.delivery.id, running.fence, 60.0, NOW + 1)
+        assert store.finish(running.delivery.id, running.fence, DONE, NOW + 1)
+        assert claim(store) == []
+
+    def test_twice_is_once(self, store):
+        first = Paused(rule="build", who="alice", at=NOW, reason="why")
+        assert store.pause(first)
+        assert not store.pause(Paused(rule="build", who="bob", at=NOW + 1))
+        assert store.pause(Paused(rule="a rule to come", who="bob", at=NOW))
+        assert [each.rule for each in store.paused()] == ["a rule to come", "build"]
+        assert store.paused()[1] == first
+        assert store.resume("build")
+        assert not store.resume("build")
+
+
+class TestRedeliver:
+    @pytest.mark.parametrize("end", [DONE, DEAD], ids=["done", "dead"])
+    def test_a_final_one_runs_again_and_counts_anew(self, box, end):
+        fill(box.store, 1)
+        (first,) = claim(box.store)
+        box.store.finish(first.delivery.id, first.fence, retry(NOW), NOW)
+        (second,) = claim(box.store)
+        box.store.finish(second.delivery.id, second.fence, end, NOW)
+        assert box.store.redeliver(["build-9f-1"], NOW + 5) == ["build-9f-1"]
+        store = box.reopen(crash=True)
+        item = store.delivery("build-9f-1")
+        assert (item.state, item.attempts, item.lost) == (State.PENDING, 0, 0)
+        assert (item.renewed, item.fence, item.ended) == (second.fence, second.fence, None)
+        assert item.reason == ""
+        assert [each.fence for each in store.receipts(item.id)] == [first.fence, second.fence]
+        assert store.next_due() == 0.0
+        (again,) = claim(store, now=NOW + 6)
+        assert (again.delivery.id, again.attempt) == ("build-9f-1", 1)
+        assert again.fence > second.fence
+        assert store.finish(again.delivery.id, again.fence, DONE, NOW + 6)
+        assert len(store.receipts(item.id)) == 3
+
+    def test_lost_attempts_count_anew(self, store):
+        fill(store, 1)
+        for _ in range(LOST_LIMIT):
+            claim(store)
+            store.release_leases(NOW)
+        assert store.redeliver(["build-9f-1"], NOW) == ["build-9f-1"]
+        claim(store)
+        store.release_leases(NOW)
+        item = store.delivery("build-9f-1")
+        assert (item.state, item.lost) == (State.PENDING, 1)
+
+    def test_it_comes_back_to_its_place(self, store):
+        fill(store, 3)
+        run(store, "build-9f-1")
+        (second,) = claim(store)
+        assert store.redeliver(["build-9f-1"], NOW) == ["build-9f-1"]
+        assert claim(store) == []
+        assert store.next_due() == NOW + 60
+        assert store.finish(second.delivery.id, second.fence, retry(NOW + 5), NOW)
+        for name, now in (("build-9f-1", 0), ("build-9f-2", 5), ("build-9f-3", 5)):
+            (claimed,) = claim(store, now=NOW + now)
+            assert claimed.delivery.id == name
+            store.finish(name, claimed.fence, DONE, NOW + now)
+
+    def test_before_one_that_is_delayed(self, store):
+        fill(store, 2)
+        run(store, "build-9f-1")
+        run(store, "build-9f-2", retry(NOW + 9))
+        store.redeliver(["build-9f-1"], NOW)
+        assert store.next_due() == 0.0
+        run(store, "build-9f-1")
+        assert store.next_due() == NOW + 9
+        assert states(store)["build-9f-2"] is State.RETRYING
+
+    def test_one_that_is_retrying_is_due_at_once(self, store):
+        fill(store, 1)
+        run(store, "build-9f-1", retry(NOW + 999))
+        assert store.redeliver(["build-9f-1"], NOW + 1) == ["build-9f-1"]
+        item = store.delivery("build-9f-1")
+        assert (item.state, item.due, item.attempts) == (State.RETRYING, NOW + 1, 1)
+        assert ids(claim(store, now=NOW + 1)) == ["build-9f-1"]
+
+    def test_all_others_stay_as_they_are(self, store):
+        records = [record(1), record(2, branch="b"), record(3, branch="c", held=True)]
+        items = [delivery(1), delivery(2, branch="b"), delivery(3, branch="c")]
+        store.accept(batch(3, None, records=records, deliveries=items))
+        claim(store, limit=1)
+        before = store.deliveries(Wanted(), 9)
+        assert store.redeliver([*(item.id for item in before), "unknown"], NOW) == []
+        assert store.deliveries(Wanted(), 9) == before
+
+    def test_several_at_once_and_each_once(self, store):
+        fill(store, 3)
+        for n in (1, 2, 3):
+            run(store, f"build-9f-{n}", DEAD)
+        names = ["build-9f-3", "build-9f-1", "build-9f-3"]
+        assert store.redeliver(names, NOW) == ["build-9f-3", "build-9f-1"]
+        assert ids(claim(store)) == ["build-9f-1"]
+
+
+class TestBury:
+    def test_open_ones_that_do_not_run_are_dead(self, box):
+        store = box.store
+        records = [record(n, held=n == 3) for n in (1, 2, 3)]
+        items = [delivery(1), delivery(2), delivery(3), delivery(1, "notify")]
+        store.accept(batch(3, None, records=records, deliveries=items))
+        run(store, "notify-9f-1", retry(NOW + 9))
+        (running,) = claim(store)
+        names = [item.id for item in items]
+        gone = ["build-9f-2", "build-9f-3", "notify-9f-1"]
+        assert store.bury([*names, "unknown"], "given up by alice", NOW + 1) == gone
+        store = box.reopen(crash=True)
+        for name in gone:
+            item = store.delivery(name)
+            assert (item.state, item.reason) == (State.DEAD, "given up by alice")
+            assert (item.ended, item.due) == (NOW + 1, None)
+        assert store.bury(gone, "again", NOW + 2) == []
+        assert store.finish(running.delivery.id, running.fence, DONE, NOW)
+        assert claim(store, now=NOW + 99) == []
+        assert store.next_due() is None
+
+    def test_the_lane_goes_on(self, store):
+        fill(store, 2)
+        run(store, "build-9f-1", retry(NOW + 99))
+        assert store.bury(["build-9f-1"], "given up", NOW) == ["build-9f-1"]
+        assert ids(claim(store)) == ["build-9f-2"]
+
+    def test_they_can_be_redelivered(self, store):
+        fill(store, 1)
+        store.bury(["build-9f-1"], "given up", NOW)
+        assert store.redeliver(["build-9f-1"], NOW) == ["build-9f-1"]
+        assert ids(claim(store)) == ["build-9f-1"]
+
+
+class TestLatest:
+    def latest(self, store, first, last, *, held=()):
+        for n in range(first, last + 1):
+            item = delivery(n, latest=True)
+            made = batch(n, n - 1 or None, records=[record(n, held=n in held)], deliveries=[item])
+            store.accept(made)
+
+    def superseded(self, store):
+        return [item.last for item in store.deliveries(Wanted(), 99) if item.ended is not None]
+
+    def test_only_the_newest_waits(self, box):
+        self.latest(box.store, 1, 3)
+        store = box.reopen(crash=True)
+        for n in (1, 2):
+            item = store.delivery(f"build-9f-{n}")
+            assert item.latest
+            assert (item.state, item.due) == (State.SUPERSEDED, None)
+            assert item.reason == f"superseded by build-9f-{n + 1}"
+            assert item.ended == 1000.0 + n + 1
+        assert ids(claim(store)) == ["build-9f-3"]
+
+    def test_what_runs_goes_on(self, store):
+        self.latest(store, 1, 1)
+        (running,) = claim(store)
+        self.latest(store, 2, 3)
+        assert store.delivery(running.delivery.id) == running.delivery
+        assert states(store)["build-9f-2"] is State.SUPERSEDED
+        assert claim(store) == []
+        assert store.finish(running.delivery.id, running.fence, DONE, NOW)
+        assert ids(claim(store)) == ["build-9f-3"]
+
+    @pytest.mark.parametrize("end", [BACK, retry(NOW + 9)], ids=["given back", "retried"])
+    def test_one_that_would_wait_again_does_not(self, store, end):
+        self.latest(store, 1, 1)
+        (running,) = claim(store)
+        self.latest(store, 2, 2)
+        assert store.finish(running.delivery.id, running.fence, end, NOW + 7)
+        item = store.delivery("build-9f-1")
+        assert (item.state, item.ended) == (State.SUPERSEDED, NOW + 7)
+        assert (item.reason, item.due) == ("superseded by build-9f-2", None)
+        assert len(store.receipts("build-9f-1")) == 1
+        assert ids(claim(store)) == ["build-9f-2"]
+
+    def test_nor_does_one_whose_lease_is_over(self, store):
+        self.latest(store, 1, 1)
+        claim(store, lease=10.0)
+        self.latest(store, 2, 2)
+        assert ids(claim(store, now=NOW + 10)) == ["build-9f-2"]
+        assert store.delivery("build-9f-1").ended == NOW + 10
+
+    def test_one_that_is_retrying_gives_way(self, store):
+        self.latest(store, 1, 1)
+        run(store, "build-9f-1", retry(NOW + 99))
+        self.latest(store, 2, 2)
+        assert ids(claim(store)) == ["build-9f-2"]
+
+    def test_what_is_held_stays_until_it_is_released(self, store):
+        self.latest(store, 1, 3, held={1, 3})
+        assert [item.state for item in store.deliveries(Wanted(), 9)] == [
+            State.HELD,
+            State.PENDING,
+            State.HELD,
+        ]
+        store.release(JOURNAL, "default", 1)
+        assert states(store)["build-9f-1"] is State.SUPERSEDED
+        assert store.delivery("build-9f-1").reason == "superseded by build-9f-2"
+        assert ids(claim(store)) == ["build-9f-2"]
+        store.release(JOURNAL, "default", 3)
+        run(store, "build-9f-3")
+
+    def test_one_that_is_redelivered_gives_way_to_a_newer_one_that_waits(self, store):
+        self.latest(store, 1, 1)
+        run(store, "build-9f-1", DEAD)
+        self.latest(store, 2, 2)
+        assert store.redeliver(["build-9f-1"], NOW + 3) == ["build-9f-1"]
+        assert store.delivery("build-9f-1").state is State.SUPERSEDED
+        run(store, "build-9f-2")
+        assert store.redeliver(["build-9f-1"], NOW + 3) == ["build-9f-1"]
+        assert ids(claim(store)) == ["build-9f-1"]
+
+    def test_the_newest_open_one_says_it_for_the_lane(self, store):
+        fill(store, 2)
+        item = delivery(3, latest=True)
+        store.accept(batch(3, 2, records=[record(3)], deliveries=[item]))
+        assert states(store)["build-9f-2"] is State.SUPERSEDED
+        store.accept(batch(4, 3, records=[record(4)], deliveries=[delivery(4)]))
+        assert states(store)["build-9f-3"] is State.PENDING
+        assert ids(claim(store)) == ["build-9f-3"]
+
+    def test_other_lanes_and_rules_do_not_matter(self, store):
+        items = [delivery(1, latest=True), delivery(2, branch="b", latest=True)]
+        items.append(delivery(3, "notify", latest=True))
+        records = [record(1), record(2, branch="b"), record(3)]
+        store.accept(batch(3, None, records=records, deliveries=items))
+        assert set(states(store).values()) == {State.PENDING}
+
+
+class TestTrace:
+    NODES = ("ab" * 20, "abab" + "0" * 36, "cd" * 20)
+
+    def fill(self, store):
+        first, second, third = self.NODES
+        records = [record(1, nodes=(first, third)), record(2, nodes=(second,)), record(3)]
+        store.accept(batch(3, None, records=records))
+
+    @pytest.mark.parametrize(
+        ("node", "found"),
+        [
+            ("ab" * 20, [1]),
+            ("abab", [1, 2]),
+            ("abab0", [2]),
+            ("cdcd", [1]),
+            ("abac", []),
+            ("ab" * 19 + "ac", []),
+            ("ffff", []),
+        ],
+    )
+    def test_events_tell_of_changesets(self, box, node, found):
+        self.fill(box.store)
+        events = box.reopen().trace(node, 9)
+        assert [event.record.sequence for event in events] == found
+
+    def test_they_are_given_as_they_came(self, store):
+        self.fill(store)
+        (event,) = store.trace(self.NODES[2], 9)
+        assert event == store.event(JOURNAL, 1)
+        assert event.record.nodes == (self.NODES[0], self.NODES[2])
+
+    def test_it_gives_no_more_than_asked_for(self, store):
+        self.fill(store)
+        assert [event.record.sequence for event in store.trace("abab", 1)] == [1]
+        assert store.trace("abab", 0) == []
+
+    def test_one_event_is_one_answer(self, store):
+        store.accept(batch(1, None, records=[record(1, nodes=self.NODES)]))
+        assert len(store.trace("abab", 9)) == 1
+
+    def test_a_short_beginning_is_a_mistake(self, store):
+        with pytest.raises(ValueError, match="shorter than 4"):
+            store.trace("abc", 9)
+
+
+class TestPrune:
+    OLD = 1e6
+
+    def prune(self, store, before=OLD, limit=100):
+        count = 0
+        while step := store.prune(before, limit):
+            assert step <= limit
+            count += step
+        return count
+
+    @pytest.mark.parametrize("limit", [1, 2, 100])
+    def test_what_is_done_and_old_is_forgotten(self, box, limit):
+        fill(box.store, 3)
+        for n in (1, 2):
+            run(box.store, f"build-9f-{n}", now=NOW + n)
+        assert self.prune(box.store, NOW + 2, limit) == 2
+        store = box.reopen(crash=True)
+        assert list(states(store)) == ["build-9f-2", "build-9f-3"]
+        assert store.receipts("build-9f-1") == []
+        assert len(store.receipts("build-9f-2")) == 1
+        assert [event.record.sequence for event in store.events(0, 9)] == [2, 3]
+        assert store.journals()[0].pruned == 1
+        assert store.event(JOURNAL, 1) is None
+        assert store.record_digest(JOURNAL, 1) is None
+        assert store.parts(JOURNAL, "default", 1, 3) == [record(2).event, record(3).event]
+        assert store.status().events == 2
+
+    def test_what_is_not_old_stays(self, store):
+        store.accept(batch(2, None, records=[record(1), record(2)]))
+        assert self.prune(store, 1001.0) == 0
+        assert self.prune(store, 1001.5) == 1
+        assert [row.pruned for row in store.journals()] == [1]
+
+    def test_what_is_open_stays_with_its_events(self, store):
+        records = [record(1), record(2), record(3, branch="b", held=True), record(4, branch="b")]
+        items = [delivery(2, first=1, last=2), delivery(3, branch="b")]
+        store.accept(batch(4, None, records=records, deliveries=items))
+        assert self.prune(store, NOW + 1) == 0
+        run(store, items[0].id)
+        assert self.prune(store, NOW + 1) == 3
+        assert [event.record.sequence for event in store.events(0, 9)] == [3, 4]
+        store.release(JOURNAL, "b", 3)
+        assert self.prune(store, NOW + 1) == 0
+        run(store, items[1].id)
+        assert self.prune(store, NOW + 1) == 3
+
+    def test_a_held_event_without_a_delivery_stays(self, store):
+        store.accept(batch(2, None, records=[record(1, held=True), record(2)]))
+        assert self.prune(store, NOW) == 0
+
+    def test_events_are_forgotten_from_the_beginning_of_each_journal(self, store):
+        store.accept(batch(3, None, records=[record(n) for n in (1, 2, 3)]))
+        late = [record(1, journal=OTHER, received=NOW), record(2, journal=OTHER)]
+        store.accept(batch(2, None, journal=OTHER, records=late))
+        assert self.prune(store) == 3
+        assert [row.pruned for row in store.journals()] == [3, 0]
+        assert [event.record.journal for event in store.events(0, 9)] == [OTHER, OTHER]
+
+    def test_positions_chains_decisions_and_numbers_stay(self, box):
+        heads = {"default": Link(2, "ee" * 32)}
+        box.store.accept(batch(5, None, records=[record(1), record(2)], heads=heads, origin=0))
+        box.store.decide(decided("admit", None, 8))
+        box.store.stop_journal(JOURNAL, "gap at 6")
+        newest = box.store.newest_event()
+        assert self.prune(box.store) == 2
+        store = box.reopen()
+        (row,) = store.journals()
+        assert (row.scanned, row.origin, row.stopped, row.pruned) == (5, 0, "gap at 6", 2)
+        assert store.chain(JOURNAL) == heads
+        assert len(store.decisions(JOURNAL)) == 1
+        assert store.newest_event() == newest
+        store.accept(batch(6, 5, records=[record(6)]))
+        assert [event.number for event in store.events(0, 9)] == [newest + 1]
+
+    def test_an_old_event_that_is_sent_again_does_not_act_again(self, store):
+        fill(store, 2)
+        run(store, "build-9f-1")
+        run(store, "build-9f-2")
+        self.prune(store, NOW + 1)
+        again = [record(1), record(2, body=b"other")]
+        made = batch(2, 2, records=again, deliveries=[delivery(1), delivery(2)])
+        assert store.accept(made) == Accepted(0, 2)
+        assert states(store) == {}
+        more = batch(3, 2, records=[*again, record(3)], deliveries=[delivery(2), delivery(3)])
+        assert store.accept(more) == Accepted(1, 2)
+        assert states(store) == {"build-9f-3": State.PENDING}
+        assert [event.record.sequence for event in store.events(0, 9)] == [3]
+
+    def test_a_certificate_stays_as_long_as_an_event_names_it(self, store):
+        other = "d0" * 32
+        tokens = {CERTIFICATE: b"token", other: b"other"}
+        records = [record(1, certificate=other), record(2)]
+        store.accept(batch(2, None, records=records, certificates=tokens))
+        assert self.prune(store, 1001.5) == 1
+        assert (store.certificate(other), store.certificate(CERTIFICATE)) == (None, b"token")
+        assert self.prune(store) == 1
+        assert store.certificate(CERTIFICATE) is None
+
+    def test_a_forgotten_event_is_not_traced(self, store):
+        node = "ab" * 20
+        store.accept(batch(1, None, records=[record(1, nodes=(node,))]))
+        self.prune(store)
+        assert store.trace(node, 9) == []
+
+    def test_superseded_ones_are_forgotten_too(self, store):
+        for n in (1, 2):
+            item = delivery(n, latest=True)
+            store.accept(batch(n, n - 1 or None, records=[record(n)], deliveries=[item]))
+        assert self.prune(store) == 2
+        assert list(states(store)) == ["build-9f-2"]
+
+    def test_a_lane_goes_on_behind_what_was_forgotten(self, store):
+        fill(store, 1)
+        run(store, "build-9f-1")
+        self.prune(store, NOW + 1)
+        store.accept(batch(2, 1, records=[record(2)], deliveries=[delivery(2)]))
+        assert ids(claim(store)) == ["build-9f-2"]
+
+    def test_no_step_without_a_limit(self, store):
+        store.accept(batch(1, None, records=[record(1)]))
+        assert store.prune(self.OLD, 0) == 0
+        assert store.newest_event() == len(store.events(0, 9)) == 1
+
+
+class TestFollowers:
+    def test_one_instance_follows_a_journal(self, box):
+        take = box.store.lease_journals
+        assert take("a", [JOURNAL], 10.0, NOW) == {JOURNAL}
+        assert take("b", [JOURNAL, OTHER], 10.0, NOW) == {OTHER}
+        take = box.reopen(crash=True).lease_journals
+        assert take("b", [JOURNAL], 10.0, NOW + 5) == {OTHER}
+        assert take("a", [JOURNAL], 10.0, NOW + 5) == {JOURNAL}
+
+    def test_a_lease_that_is_over_is_free(self, store):
+        store.lease_journals("a", [JOURNAL], 10.0, NOW)
+        assert store.lease_journals("b", [JOURNAL], 10.0, NOW + 9.9) == frozenset()
+        assert store.lease_journals("b", [JOURNAL], 10.0, NOW + 10) == {JOURNAL}
+        assert store.lease_journals("a", [JOURNAL], 10.0, NOW + 11) == frozenset()
+
+    def test_what_is_not_asked_for_again_ends(self, store):
+        store.lease_journals("a", [JOURNAL, OTHER], 10.0, NOW)
+        assert store.lease_journals("a", [OTHER], 10.0, NOW + 8) == {JOURNAL, OTHER}
+        assert store.lease_journals("a", [], 10.0, NOW + 12) == {OTHER}
+
+    def test_an_orderly_end_frees_them_at_once(self, store):
+        store.lease_journals("a", [JOURNAL], 10.0, NOW)
+        store.lease_journals("b", [OTHER], 10.0, NOW)
+        store.yield_journals("a")
+        assert store.lease_journals("b", [JOURNAL], 10.0, NOW + 1) == {JOURNAL, OTHER}
+
+
+class TestClock:
+    def test_it_tells_the_time_and_does_not_go_back(self, store):
+        before = store.now()
+        assert abs(before - time.time()) < 5.0
+        assert store.now() >= before
 
 
 def test_several_threads_run_each_delivery_once(store):

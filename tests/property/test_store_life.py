@@ -14,12 +14,29 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from storekit import BACK, DEAD, DONE, JOURNAL, SqliteBox, batch, delivery, record, retry
 
-from subscriber.store.base import LOST_LIMIT, MAX_LIST, OPEN, Conflict, Fork, State, Terms, Wanted
+from subscriber.store.base import (
+    LOST_LIMIT,
+    MAX_LIST,
+    OPEN,
+    Conflict,
+    Fork,
+    Paused,
+    State,
+    Terms,
+    Wanted,
+)
 from subscriber.store.memory import MemoryStore
 
 LEASE = 10.0
 RULES = ("build", "notify")
 BRANCHES = ("default", "stable")
+TERMS = {
+    "build": [Terms(), Terms(limit=1), Terms(lock="one"), Terms(lock="other", limit=1)],
+    "notify": [Terms(), Terms(lock="one")],
+}
+
+
+SOME_TERMS = [{"build": first, "notify": TERMS["notify"][1]} for first in TERMS["build"]]
 
 
 class StoreLife(RuleBasedStateMachine):
@@ -39,6 +56,10 @@ class StoreLife(RuleBasedStateMachine):
         self.leases = {}  # id -> (fence, until)
         self.delays = {}  # id -> due
         self.lost = {}
+        self.locks = {}  # id -> the lock that it holds
+        self.latest = set()
+        self.paused = set()
+        self.pruned = 0
         self.old = []  # (id, fence) that hold nothing any more
         self.fence = 0
 
@@ -63,18 +84,22 @@ class StoreLife(RuleBasedStateMachine):
         events=st.lists(st.tuples(st.sampled_from(BRANCHES), st.booleans()), max_size=4),
         names=st.sets(st.sampled_from(RULES)),
         skipped=st.integers(0, 2),
+        latest=st.booleans(),
     )
-    def accept(self, events, names, skipped):
+    def accept(self, events, names, skipped, latest):
         records, items = [], []
         expected = self.sequence if self.batches else None
         for branch, held in events:
             self.sequence += 1
             records.append(record(self.sequence, branch=branch, held=held))
             for name in sorted(names):
-                items.append(delivery(self.sequence, name, branch=branch))
+                items.append(delivery(self.sequence, name, branch=branch, latest=latest))
                 self.lanes.setdefault((name, branch), []).append(items[-1].id)
+                if latest:
+                    self.latest.add(items[-1].id)
                 if held:
                     self.held[items[-1].id] = (branch, self.sequence)
+                self.shed((name, branch))
         self.sequence += skipped
         made = batch(self.sequence, expected, records=records, deliveries=items)
         accepted = self.both(lambda store: store.accept(made))
@@ -93,10 +118,15 @@ class StoreLife(RuleBasedStateMachine):
                 with pytest.raises(Conflict):
                     store.accept(again)
 
-    @precondition(lambda self: any(made.records for made in self.batches))
+    def rewritable(self):
+        return [
+            each for each in self.batches if each.records if each.records[0].sequence > self.pruned
+        ]
+
+    @precondition(lambda self: self.rewritable())
     @rule(data=st.data())
     def rewrite_history(self, data):
-        old = data.draw(st.sampled_from([made for made in self.batches if made.records]))
+        old = data.draw(st.sampled_from(self.rewritable()))
         place = old.records[0].sequence
         forged = batch(place, None, records=[record(place, body=b"forged")])
         for store in (self.box.store, self.reference):
@@ -113,50 +143,97 @@ class StoreLife(RuleBasedStateMachine):
             for name, place in self.held.items()
             if place[0] != branch or place[1] > up_to
         }
+        for lane in self.lanes:
+            self.shed(lane)
 
     # Engine
 
+    def free(self, name):
+        """It does not run any more."""
+        self.locks.pop(name, None)
+        return self.leases.pop(name)[0]
+
     def lose(self, name):
         """Its holder is gone."""
-        self.old.append((name, self.leases.pop(name)[0]))
+        self.old.append((name, self.free(name)))
         self.lost[name] = self.lost.get(name, 0) + 1
         if self.lost[name] == LOST_LIMIT:
             self.close(name)
+        else:
+            self.shed(self.lane_of(name))
+
+    def lane_of(self, name):
+        (found,) = [place for place, lane in self.lanes.items() if name in lane]
+        return found
 
     def close(self, name):
-        (lane,) = [lane for lane in self.lanes.values() if name in lane]
-        assert lane[0] == name
-        lane.pop(0)
+        place = self.lane_of(name)
+        self.lanes[place].remove(name)
         self.final.append(name)
+        self.delays.pop(name, None)
+        self.held.pop(name, None)
+        self.shed(place)
+
+    def shed(self, place):
+        """Where the newest open one is `latest`, only the newest of those that wait stays."""
+        lane = self.lanes[place]
+        if not lane or lane[-1] not in self.latest:
+            return
+        waiting = [name for name in lane if name not in self.held and name not in self.leases]
+        for name in waiting[:-1]:
+            lane.remove(name)
+            self.final.append(name)
+            self.delays.pop(name, None)
 
     def claimable(self):
-        firsts = [lane[0] for lane in self.lanes.values() if lane]
+        """The first ones of their lanes that wait for no time."""
+        lanes = [lane for lane in self.lanes.values() if lane and not self.leases.keys() & {*lane}]
         return {
-            name
-            for name in firsts
-            if name not in self.held
-            and name not in self.leases
-            and self.delays.get(name, 0.0) <= self.now
+            lane[0]
+            for lane in lanes
+            if lane[0] not in self.held and self.delays.get(lane[0], 0.0) <= self.now
         }
 
-    @rule(limit=st.integers(0, 3), names=st.sampled_from([None, RULES, RULES[:1]]))
-    def claim(self, limit, names):
-        for name, (_, until) in list(self.leases.items()):
-            if until <= self.now:
-                self.lose(name)
-        allowed = {
-            name for name in self.claimable() if names is None or name.split("-")[0] in names
+    def may_run(self, name, terms):
+        of = name.split("-")[0]
+        if of in self.paused or (terms is not None and of not in terms):
+            return False
+        if terms is None:
+            return True
+        runs = sum(other.split("-")[0] == of for other in self.leases)
+        full = terms[of].limit is not None and runs >= terms[of].limit
+        return not full and terms[of].lock not in self.locks.values()
+
+    def terms(self, data):
+        if data.draw(st.booleans()):
+            return None
+        return {
+            name: data.draw(st.sampled_from(TERMS[name]))
+            for name in data.draw(st.sets(st.sampled_from(RULES)))
         }
-        terms = None if names is None else dict.fromkeys(names, Terms())
+
+    @rule(limit=st.integers(0, 3), data=st.data())
+    def claim(self, limit, data):
+        self.claim_under(limit, self.terms(data))
+
+    def claim_under(self, limit, terms):
+        over = [name for name, (_, until) in self.leases.items() if until <= self.now]
+        for name in over:
+            self.lose(name)
         found = self.both(lambda store: store.claim("ci", LEASE, limit, self.now, terms=terms))
-        ids = [item.delivery.id for item in found]
-        assert len(ids) == min(limit, len(allowed))
-        assert set(ids) <= allowed
         for item in found:
+            name = item.delivery.id
+            assert name in self.claimable()
+            assert self.may_run(name, terms)
             assert item.fence > self.fence
             self.fence = item.fence
-            self.delays.pop(item.delivery.id, None)
-            self.leases[item.delivery.id] = (item.fence, self.now + LEASE)
+            self.delays.pop(name, None)
+            self.leases[name] = (item.fence, self.now + LEASE)
+            if item.delivery.lock is not None:
+                self.locks[name] = item.delivery.lock
+        assert len(found) <= limit
+        if len(found) < limit:
+            assert not [name for name in self.claimable() if self.may_run(name, terms)]
 
     @precondition(lambda self: self.leases)
     @rule(
@@ -171,11 +248,13 @@ class StoreLife(RuleBasedStateMachine):
         fence = self.leases[name][0]
         assert self.both(lambda store: store.finish(name, fence, end, self.now))
         assert self.both(lambda store: store.finish(name, fence, end, self.now))
-        del self.leases[name]
+        self.free(name)
         if how == "retry":
             self.delays[name] = due
-        elif how is not BACK:
+        if how in {DONE, DEAD}:
             self.close(name)
+        else:
+            self.shed(self.lane_of(name))
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data())
@@ -193,6 +272,72 @@ class StoreLife(RuleBasedStateMachine):
         assert not self.both(lambda store: store.finish(name, fence, DONE, self.now))
         assert not self.both(lambda store: store.extend(name, fence, LEASE, self.now))
         assert self.both(lambda store: store.delivery(name)) == before
+
+    # What operators do
+
+    @precondition(lambda self: self.final or self.delays)
+    @rule(data=st.data())
+    def redeliver(self, data):
+        names = data.draw(st.lists(st.sampled_from([*self.final, *self.delays]), max_size=3))
+        changed = self.both(lambda store: store.redeliver(names, self.now))
+        expected = []
+        for name in names:
+            if name in self.delays:
+                self.delays[name] = self.now
+            elif name in self.final:
+                self.final.remove(name)
+                self.lost.pop(name, None)
+                place = (name.split("-")[0], self.both(lambda s, n=name: s.delivery(n)).branch)
+                self.lanes[place].append(name)
+                self.lanes[place].sort(key=self.number)
+                self.shed(place)
+            else:
+                continue
+            expected.append(name)
+        assert changed == expected
+
+    def number(self, name):
+        return self.box.store.delivery(name).number
+
+    @precondition(lambda self: any(self.lanes.values()))
+    @rule(data=st.data())
+    def bury(self, data):
+        name = data.draw(st.sampled_from(sorted(chain.from_iterable(self.lanes.values()))))
+        changed = self.both(lambda store: store.bury([name], "given up", self.now))
+        assert changed == ([] if name in self.leases else [name])
+        if name not in self.leases:
+            self.close(name)
+
+    @rule(name=st.sampled_from(RULES))
+    def pause(self, name):
+        paused = Paused(rule=name, who="alice", at=self.now)
+        assert self.both(lambda store: store.pause(paused)) == (name not in self.paused)
+        self.paused.add(name)
+
+    @rule(name=st.sampled_from(RULES))
+    def resume(self, name):
+        assert self.both(lambda store: store.resume(name)) == (name in self.paused)
+        self.paused.discard(name)
+
+    @rule(age=st.floats(-1, 60), limit=st.integers(0, 5))
+    def prune(self, age, limit):
+        before = {item.id for item in self.both(lambda store: store.deliveries(Wanted(), MAX_LIST))}
+        assert self.both(lambda store: store.prune(self.now - age, limit)) <= limit
+        after = {item.id for item in self.both(lambda store: store.deliveries(Wanted(), MAX_LIST))}
+        assert before - after <= set(self.final)
+        self.final = [name for name in self.final if name in after]
+        for row in self.both(lambda store: store.journals()):
+            assert row.pruned >= self.pruned
+            self.pruned = row.pruned
+        assert self.both(lambda store: store.events(0, MAX_LIST)) is not None
+
+    @rule(instance=st.sampled_from("ab"), names=st.sets(st.sampled_from("xyz")))
+    def lease_journals(self, instance, names):
+        self.both(lambda store: store.lease_journals(instance, names, LEASE, self.now))
+
+    @rule(instance=st.sampled_from("ab"))
+    def yield_journals(self, instance):
+        self.both(lambda store: store.yield_journals(instance))
 
     @rule(seconds=st.floats(-30, 30))
     def time_goes_on_or_back(self, seconds):
@@ -219,30 +364,36 @@ class StoreLife(RuleBasedStateMachine):
 
     @invariant()
     def the_stores_agree_on_when_to_look_again(self):
-        due = self.both(lambda store: store.next_due())
-        if self.claimable():
-            assert due is not None
-            assert due <= self.now
+        for terms in (None, *SOME_TERMS):
+            due = self.both(lambda store, terms=terms: store.next_due(terms=terms))
+            if any(self.may_run(name, terms) for name in self.claimable()):
+                assert due is not None
+                assert due <= self.now
 
     def settle_everything(self):
         """Then everything can be finished, each delivery once more and in order."""
         for branch in BRANCHES:
             self.both(lambda store, branch=branch: store.release(JOURNAL, branch, self.sequence))
         self.held.clear()
+        for lane in self.lanes:
+            self.shed(lane)
+        for name in list(self.paused):
+            self.resume(name)
         self.now = max([self.now, *self.delays.values()]) + LEASE + 1
         self.restart(clean=True)
         waiting = sum(map(len, self.lanes.values()))
         for _ in range(waiting):
-            self.claim(1, None)
+            self.claim_under(1, None)
             (name,) = self.leases
-            fence = self.leases.pop(name)[0]
+            fence = self.free(name)
             assert self.both(lambda store, n=name, f=fence: store.finish(n, f, DONE, self.now))
             self.close(name)
         assert self.both(lambda store: store.next_due()) is None
         for name in self.final:
             receipts = self.both(lambda store, name=name: store.receipts(name))
-            verdicts = [receipt.outcome.verdict for receipt in receipts]
-            assert verdicts.count("done") + verdicts.count("dead") <= 1
+            again = self.both(lambda store, name=name: store.delivery(name)).renewed
+            ends = [each for each in receipts if each.outcome.verdict in {"done", "dead"}]
+            assert sum(each.fence > again for each in ends) <= 1
             assert [r.fence for r in receipts] == sorted({r.fence for r in receipts})
         self.nothing_is_lost_or_doubled()
 
