@@ -14,8 +14,8 @@ in the order in which they were accepted, and is always in exactly one of these 
     held      its first open delivery came from an event that must not act yet
 
 Where the newest open delivery of a lane is `latest`, only the newest of those that neither run nor
-are held stays, at every moment: the others become SUPERSEDED, with the reason "superseded by ID".
-They ended when what superseded them was created, or when the step was that let them wait again.
+are held stays after each step: the others become SUPERSEDED, with the reason "superseded by ID" of
+the one that stays. They ended at the step's `now`, or when that one was created if it has none.
 
 A rule may name a *lock* and a limit, its `Terms`; whoever claims says them. A lock is held exactly
 as long as the delivery that took it runs: it has no lease and no fence but that delivery's.

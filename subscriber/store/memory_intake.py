@@ -115,8 +115,11 @@ class MemoryIntake(MemoryLanes):
             )
         for branch, up_to in batch.release:
             self.release(batch.journal, branch, up_to)
-        for delivery in batch.deliveries:
-            self._add(delivery)
+        made = [item for item in map(self._add, batch.deliveries) if item is not None]
+        for item in made:
+            first = self._lanes[item.rule, item.order_key].queue[0]
+            if item.latest or first == (item.number, item.id):
+                self._settle(item)
         return Accepted(len(new), duplicates)
 
     def _known(self, record: Incoming) -> bool:
@@ -131,17 +134,16 @@ class MemoryIntake(MemoryLanes):
         row = self._journals.get(journal)
         return row.pruned if row else 0
 
-    def _add(self, new: NewDelivery) -> None:
+    def _add(self, new: NewDelivery) -> Delivery | None:
         if new.id in self._deliveries or new.last <= self._pruned(new.journal):
-            return
+            return None
         state = State.HELD if self._is_held(new) else State.PENDING
         self._made += 1
         item = Delivery(number=self._made, state=state, **asdict(new))
         self._deliveries[new.id] = item
         self._turns.setdefault(new.rule, 0)
         self._open(item)
-        if item.latest or len(self._lanes[item.rule, item.order_key].queue) == 1:
-            self._settle(item)
+        return item
 
     def _is_held(self, item: NewDelivery | Delivery) -> bool:
         records = self.between(item.journal, item.branch, item.first, item.last)
@@ -154,10 +156,12 @@ class MemoryIntake(MemoryLanes):
         for record in freed:
             place = (record.journal, record.sequence)
             self._events[place] = replace(self._events[place], record=replace(record, held=False))
-        for item in list(self._deliveries.values()):
-            if item.state is State.HELD and not self._is_held(item):
-                self._deliveries[item.id] = replace(item, state=State.PENDING)
-                self._settle(item)
+        held = [item for item in self._deliveries.values() if item.state is State.HELD]
+        free = [item for item in held if not self._is_held(item)]
+        for item in free:
+            self._deliveries[item.id] = replace(item, state=State.PENDING)
+        for item in free:
+            self._settle(item)
         return len(freed)
 
     def _chained(self, journal: str, branch: str, up_to: int) -> list[Incoming]:

@@ -230,7 +230,7 @@ WHERE state = 'held' AND NOT EXISTS (
     WHERE event.journal = delivery.journal AND event.branch = delivery.branch AND held = 1
         AND sequence BETWEEN delivery.first AND delivery.last
 )
-RETURNING rule, order_key;
+RETURNING number, rule, order_key;
 
 -- name: lane
 SELECT state, due,

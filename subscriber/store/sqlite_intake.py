@@ -180,7 +180,7 @@ class SqliteIntake(SqliteLanes):
     def _release(self, journal: str, branch: str, up_to: int) -> int:
         freed = self._run("release_events", journal=journal, branch=branch, up_to=up_to).rowcount
         if freed:
-            for rule, order_key in self._run("release_deliveries").fetchall():
+            for _, rule, order_key in sorted(self._run("release_deliveries").fetchall()):
                 self._settle(rule, order_key)
         return freed
 

@@ -1217,9 +1217,6 @@ class TestLatest:
             made = batch(n, n - 1 or None, records=[record(n, held=n in held)], deliveries=[item])
             store.accept(made)
 
-    def superseded(self, store):
-        return [item.last for item in store.deliveries(Wanted(), 99) if item.ended is not None]
-
     def test_only_the_newest_waits(self, box):
         self.latest(box.store, 1, 3)
         store = box.reopen(crash=True)
@@ -1229,6 +1226,15 @@ class TestLatest:
             assert (item.state, item.due) == (State.SUPERSEDED, None)
             assert item.reason == f"superseded by build-9f-{n + 1}"
             assert item.ended == 1000.0 + n + 1
+        assert ids(claim(store)) == ["build-9f-3"]
+
+    def test_of_one_batch_too(self, store):
+        items = [delivery(n, latest=True) for n in (1, 2, 3)]
+        store.accept(batch(3, None, records=[record(n) for n in (1, 2, 3)], deliveries=items))
+        for n in (1, 2):
+            item = store.delivery(f"build-9f-{n}")
+            assert (item.state, item.ended) == (State.SUPERSEDED, 1003.0)
+            assert item.reason == "superseded by build-9f-3"
         assert ids(claim(store)) == ["build-9f-3"]
 
     def test_what_runs_goes_on(self, store):

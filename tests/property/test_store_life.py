@@ -66,7 +66,7 @@ class StoreLife(RuleBasedStateMachine):
     def both(self, ask):
         """The same question to both stores; they must agree."""
         mine, reference = ask(self.box.store), ask(self.reference)
-        assert mine == reference
+        assert mine == reference, (mine, reference)
         return mine
 
     def teardown(self):
