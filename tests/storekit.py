@@ -1,8 +1,15 @@
 """Values for tests of the store and of what stands on it, and the stores themselves."""
 
+import atexit
+import functools
 import hashlib
+import itertools
+import tempfile
 from pathlib import Path
 
+from support.valkey import Server, debian
+
+from hgext_zmqhooks.service.redis_client import parse_address
 from subscriber.store.base import (
     Batch,
     Finish,
@@ -14,6 +21,7 @@ from subscriber.store.base import (
     Store,
 )
 from subscriber.store.memory import MemoryStore
+from subscriber.store.redis import RedisStore
 from subscriber.store.sqlite import SqliteStore
 
 JOURNAL = "9f" * 16
@@ -59,7 +67,43 @@ class SqliteBox:
         return self.store
 
 
-BOXES = {"memory": MemoryBox, "sqlite": SqliteBox}
+class ValkeyBox:
+    """A store on a server of this process, under a name of its own."""
+
+    def __init__(self, folder: Path, program: str | None = None) -> None:  # noqa: ARG002
+        self.server = shared_server(program)
+        self.name = f"ci-{next(_COUNT)}"
+        self.store: Store = self._open()
+
+    def _open(self) -> Store:
+        return RedisStore.open(parse_address(self.server.url), self.name)
+
+    def reopen(self, *, crash: bool = False) -> Store:  # noqa: ARG002 - nothing of it is ours
+        self.store.close()
+        self.store = self._open()
+        return self.store
+
+
+_COUNT = itertools.count()
+
+
+@functools.cache
+def shared_server(program: str | None) -> Server:
+    """One server for all tests of a process; it ends with it."""
+    folder = tempfile.TemporaryDirectory(prefix="zmqhooks-valkey-")
+    server = Server(Path(folder.name), program=program)
+
+    def end() -> None:
+        server.stop()
+        folder.cleanup()
+
+    atexit.register(end)
+    return server
+
+
+BOXES = {"memory": MemoryBox, "sqlite": SqliteBox, "valkey": ValkeyBox}
+if found := debian():
+    BOXES["debian"] = functools.partial(ValkeyBox, program=found)
 
 
 def record(

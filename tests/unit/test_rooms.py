@@ -100,7 +100,7 @@ FOREIGN: dict[str, set[str]] = {
         "subscriber.daemon",
     },
     "sqlite3": {f"{HG}.relay.state", "subscriber.store.sqlite", "subscriber.store.connection"},
-    "redis": {f"{HG}.service.redis_client", "subscriber.store.redis"},
+    "redis": {f"{HG}.service.redis_client", "subscriber.store.redis_session"},
     "yaml": {f"{HG}.service.config"},
     # The relay looks at the envelopes of many thousand events a second.
     "msgspec": {
@@ -110,6 +110,7 @@ FOREIGN: dict[str, set[str]] = {
         f"{HG}.relay.reading",
         f"{HG}.service.parsing",
         "subscriber.actions.settings",
+        "subscriber.store.redis_forms",
     },
 }
 GUARDED = {"sqlite3"}

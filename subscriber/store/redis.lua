@@ -1,0 +1,170 @@
+#!lua name=zmqhooks1
+-- The store on Redis or Valkey: this file, redis_intake.lua, redis_engine.lua and redis_reader.lua,
+-- one behind the other, are one library of functions. Each function is one step of the contract.
+--
+-- Keys. P is {zmqhooks:NAME}, with braces, so that all keys of a store are in one slot.
+--
+--   P:store              hash    identity, scope, and the counters named below
+--   P:journals           hash    journal -> row
+--   P:chain:J            hash    branch -> sequence and SHA-256 of its newest event
+--   P:continued:J        hash    branch -> journal and sequence of what it stands behind
+--   P:relays             set     relays whose first WELCOME was taken
+--   P:contacts           hash    relay -> when it was heard, when and how it failed
+--   P:decisions:J        list    what operators decided, as the program wrote it
+--   P:certificates       hash    SHA-256 -> token
+--   P:uses               hash    SHA-256 -> how many stored events name it
+--   P:event              hash    number -> "1" if held, else "0", and the record
+--   P:places:J           zset    "number branch" by sequence: the events of a journal
+--   P:nodes:XXXX         zset    "node number", by the first four digits of the node
+--   P:held               set     "journal branch" of what is held
+--   P:held:J:BRANCH      zset    number of each held event by sequence
+--   P:waiting:J:BRANCH   zset    number of each held delivery
+--   P:ids                hash    id of a delivery -> number
+--   P:work               hash    number -> what to do, never changed
+--   P:state              hash    number -> how it stands
+--   P:receipt            hash    "number.1" and so on -> how an attempt ended
+--   P:refs:J             zset    number of each delivery by the first sequence that it is about
+--   P:open               zset    number of each delivery that is open
+--   P:dead, P:superseded zset    number of each such delivery
+--   P:ended              zset    number of each final delivery by the time at which it ended
+--   P:turns              zset    every rule by the fence of its newest claim
+--   P:lane:RULE:KEY      zset    open deliveries of a lane, "+" behind the number if `latest`
+--   P:ready:RULE         zset    order key of each ready lane by its turn
+--   P:delayed:RULE       zset    order key of each delayed lane by the end of its delay
+--   P:busy               hash    "RULE:KEY" -> number of its delivery that runs
+--   P:leases             zset    number of each delivery that runs by the end of its lease
+--   P:running            hash    rule -> how many of its deliveries run
+--   P:locks              hash    named lock -> number of the delivery that holds it
+--   P:paused             hash    rule -> who paused it, when and why
+--   P:followed           hash    journal -> which instance follows it, until when
+--
+-- What is kept is in MessagePack. The program writes records, work and outcomes; their fields are
+-- counted in the order of subscriber/store/redis_forms.py. Bytes are in them as text of Latin-1,
+-- since cmsgpack has no bytes. Rows and states are written here: maps without what is absent.
+--
+-- A step that fails must leave nothing behind, and Redis takes nothing back: so every function
+-- looks first and writes then.
+
+local REVISION = 1   -- of this library; a program loads its own where it finds an older one
+local FORMAT = 1     -- of the keys
+local LOST_LIMIT = 10
+local STEP = 2000    -- deliveries that one call of a listing looks at
+
+-- Fields of a record
+local SEQUENCE, SHA256, BRANCH, CERTIFICATE, RECEIVED, HELD, NODES = 1, 2, 3, 4, 5, 6, 7
+-- Fields of work
+local ID, RULE, ORDER_KEY, LATEST = 1, 2, 3, 4
+local W_JOURNAL, W_BRANCH, FIRST, LAST = 5, 6, 7, 8
+local CREATED, EVENT_ID, W_REPO = 9, 10, 11
+
+local OPEN = {pending = true, running = true, retrying = true, held = true}
+local COUNTERS = {
+  'fence', 'turn', 'journals', 'events', 'deliveries', 'first_delivery', 'first_event', 'span',
+  'stored', 'held_events',
+  'pending', 'running', 'retrying', 'held', 'done', 'dead', 'superseded',
+}
+
+local call, pack, decode, unpack_one   -- of the server, which has none while it loads a library
+
+-- What a call has in hand: the beginning of its keys, and the counters it looked at.
+local P
+local counters, changed
+
+local function key(name, ...)
+  return table.concat({P, name, ...}, ':')
+end
+
+local function counter(name)
+  if not counters then
+    counters = {}
+    for at, value in ipairs(call('HMGET', key('store'), unpack(COUNTERS))) do
+      counters[COUNTERS[at]] = tonumber(value or 0)
+    end
+  end
+  return counters[name]
+end
+
+local function set_counter(name, value)
+  if counter(name) ~= value then
+    counters[name], changed[name] = value, true
+  end
+  return value
+end
+
+local function bump(name, by)
+  return set_counter(name, counter(name) + (by or 1))
+end
+
+-- Numbers of 2^53 at most: %.0f writes them whole, where tostring would write 1e+15.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function write_counters()
+  local fields = {}
+  for name in pairs(changed) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = whole(counters[name])
+  end
+  if #fields > 0 then
+    call('HSET', key('store'), unpack(fields))
+  end
+end
+
+-- A time or another number as an argument, exactly.
+local function exact(number)
+  return string.format('%.17g', number)
+end
+
+-- A command with a long list of arguments, in pieces that fit on Lua's stack.
+local function many(command, name, list)
+  for at = 1, #list, 1000 do
+    call(command, name, unpack(list, at, math.min(at + 999, #list)))
+  end
+end
+
+local function get(name, field)
+  local found = call('HGET', key(name), field)
+  return found and decode(found) or nil
+end
+
+local function put(name, field, value)
+  call('HSET', key(name), field, pack(value))
+end
+
+-- Every function takes P as its key, and one argument in MessagePack before what it takes besides.
+local function register(name, body, flags)
+  redis.register_function{
+    function_name = 'zmqhooks1_' .. name,
+    flags = flags,
+    callback = function(keys, args)
+      call, pack = redis.call, cmsgpack.pack
+      decode, unpack_one = cmsgpack.unpack, cmsgpack.unpack_one
+      P, counters, changed = keys[1], nil, {}
+      local given = decode(args[1])
+      local answer = body(given, args)
+      if next(changed) then
+        write_counters()
+      end
+      return answer
+    end,
+  }
+end
+
+local function step(name, body) register(name, body, {}) end
+local function question(name, body) register(name, body, {'no-writes'}) end
+
+-- What a program asks first. `identity`: the id of a store that is made now.
+step('open', function(given)
+  if given.identity then
+    call('HSETNX', key('store'), 'identity', given.identity)
+    call('HSETNX', key('store'), 'format', FORMAT)
+  end
+  local found = call('HMGET', key('store'), 'identity', 'format')
+  return {REVISION, found[1], tonumber(found[2] or FORMAT)}
+end)
+
+question('peek', function()
+  local found = call('HMGET', key('store'), 'identity', 'format')
+  return {REVISION, found[1], tonumber(found[2] or FORMAT)}
+end)

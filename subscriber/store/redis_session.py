@@ -1,0 +1,199 @@
+"""Talking to the server of a store: one library of functions, one call for each step.
+
+The library is loaded where it is missing or older, by whoever may; programs of several versions
+can share a store while they are being replaced, because a newer library does what an older
+program asks. After an error nothing is repeated here: the next call begins with a new connection,
+and asks again what is there.
+"""
+
+import re
+import threading
+import time
+from importlib import resources
+from typing import Any, cast
+
+import redis
+
+from hgext_zmqhooks.service.redis_client import TIMEOUT, RedisAddress, connect, explain
+
+from . import redis_forms as forms
+from .errors import StoreError
+
+FILES = ("redis.lua", "redis_intake.lua", "redis_engine.lua", "redis_reader.lua")
+PREFIX = "zmqhooks1_"
+FORMAT = 1
+MEASURE_SECONDS = 60.0
+"""After so long the server is asked for its time again."""
+MOST_SLEW = 0.05
+"""Seconds by which our clock follows the server's each time, unless the connection is new."""
+
+_ABSENT = "Function not found"
+
+
+def library() -> str:
+    """The text that FUNCTION LOAD takes."""
+    folder = resources.files(__package__)
+    first, *others = (folder.joinpath(name).read_text() for name in FILES)
+    engine = others.pop(FILES.index("redis_engine.lua") - 1)
+    return "\n".join([first, engine, *others])
+
+
+def revision(text: str) -> int:
+    """The revision that a library says it has."""
+    found = re.search(r"^local REVISION = ([0-9]+)", text, re.MULTILINE)
+    assert found is not None, "redis.lua names no revision"
+    return int(found[1])
+
+
+class Clock:
+    """The server's unix seconds, carried on by our monotonic clock.
+
+    The server may have its clock set: between two connects we follow it only slowly, so that no
+    lease ends by that.
+    """
+
+    def __init__(self) -> None:
+        self._offset: float | None = None
+        self._measured = 0.0
+
+    def now(self) -> float:
+        """Seconds; measured before."""
+        assert self._offset is not None, "the clock was not measured"
+        return self._offset + time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last measurement is long ago."""
+        return time.monotonic() - self._measured >= MEASURE_SECONDS
+
+    def measure(self, client: redis.Redis, *, fresh: bool) -> None:
+        """Ask the server, and believe the fastest of three answers."""
+        _, offset = min(self._ask(client) for _ in range(3))
+        if self._offset is not None and not fresh:
+            offset = self._offset + max(-MOST_SLEW, min(offset - self._offset, MOST_SLEW))
+        self._offset, self._measured = offset, time.monotonic()
+
+    def _ask(self, client: redis.Redis) -> tuple[float, float]:
+        before = time.monotonic()
+        seconds, micros = client.time()
+        after = time.monotonic()
+        return after - before, seconds + micros / 1e6 - (before + after) / 2
+
+
+class Session:
+    """The store of one name on one server, for any number of threads.
+
+    `writes`: it may make the store and load the library.
+    """
+
+    def __init__(
+        self, address: RedisAddress, name: str, *, writes: bool, timeout: float = TIMEOUT
+    ) -> None:
+        self.file = str(address)
+        self.clock = Clock()
+        self._key = f"{{zmqhooks:{name}}}"
+        self._writes = writes
+        self._client = connect(address, name=f"zmqhooks:{name}", timeout=timeout)
+        self._lock = threading.Lock()
+        self._ready = self._closed = False
+        self._identity: str | None = None
+
+    def open(self) -> None:
+        """Connect and look; StoreError if the store cannot be used."""
+        self._run(lambda: None)
+
+    def do(self, function: str, *blobs: bytes, **given: object) -> Any:
+        """One step, which may write."""
+        packed = forms.pack(given)
+        return self._run(
+            lambda: self._client.fcall(PREFIX + function, 1, self._key, packed, *blobs)
+        )
+
+    def ask(self, function: str, **given: object) -> Any:
+        """One question."""
+        packed = forms.pack(given)
+        return self._run(lambda: self._client.fcall_ro(PREFIX + function, 1, self._key, packed))
+
+    def identity(self) -> str:
+        """The id of the store."""
+        assert self._identity is not None, "the session was not opened"
+        return self._identity
+
+    def close(self) -> None:
+        """End all connections. A second call does nothing."""
+        self._closed = True
+        self._client.close()
+
+    def _run(self, command: Any) -> Any:
+        if self._closed:
+            raise StoreError(self.file, "it is closed")
+        try:
+            if not self._ready or self.clock.is_due:
+                with self._lock:
+                    self._prepare()
+            return command()
+        except redis.RedisError as error:
+            self._ready = False
+            raise StoreError(self.file, *explain(error)) from error
+
+    def _prepare(self) -> None:
+        """See what is there, after a connection was lost or before the first call."""
+        fresh = not self._ready
+        if fresh:
+            self._check(*self._look())
+        if fresh or self.clock.is_due:
+            self.clock.measure(self._client, fresh=fresh)
+        self._ready = True
+
+    def _look(self) -> tuple[int, bytes | None, int]:
+        found = self._hello()
+        text = library()
+        if self._writes and (found is None or found[0] < revision(text)):
+            self._load(text)
+            found = self._hello()
+        if found is None or found[1] is None:
+            hint = "the daemon makes it when it starts first"
+            raise StoreError(self.file, "there is no such store yet", hint)
+        return found
+
+    def _hello(self) -> tuple[int, bytes | None, int] | None:
+        """Revision of the library, id and format of the store; None without a library."""
+        try:
+            if self._writes:
+                fresh = forms.pack({"identity": forms.new_identity()})
+                answer = self._client.fcall(PREFIX + "open", 1, self._key, fresh)
+            else:
+                answer = self._client.fcall_ro(PREFIX + "peek", 1, self._key, forms.pack({}))
+        except redis.ResponseError as error:
+            if _ABSENT in str(error):
+                return None
+            raise
+        return cast("tuple[int, bytes | None, int]", answer)
+
+    def _load(self, text: str) -> None:
+        try:
+            self._client.function_load(text, replace=True)
+        except redis.exceptions.NoPermissionError as error:
+            hint = (
+                "as its administrator: zmq-subscriber init --redis --library"
+                " | redis-cli -x FUNCTION LOAD REPLACE"
+            )
+            reason = "the library of functions is missing or too old, and our user may not load it"
+            raise StoreError(self.file, reason, hint) from error
+
+    def _check(self, _: int, identity: bytes | None, found: int) -> None:
+        if found > FORMAT:
+            raise StoreError(
+                self.file,
+                f"it has format {found}, this program knows up to {FORMAT}",
+                "use the version of zmq-subscriber that wrote it, or a newer one",
+            )
+        known = (identity or b"").decode()
+        if self._identity not in {None, known}:
+            raise StoreError(
+                self.file,
+                f"it is another store now: its id was {self._identity} and is {known}",
+                "was the server emptied, or another one put in its place? If so on purpose,"
+                " restart the daemon",
+            )
+        self._identity = known
