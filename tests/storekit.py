@@ -70,7 +70,7 @@ class SqliteBox:
 class ValkeyBox:
     """A store on a server of this process, under a name of its own."""
 
-    def __init__(self, folder: Path, program: str | None = None) -> None:  # noqa: ARG002
+    def __init__(self, folder: Path | None = None, program: str | None = None) -> None:  # noqa: ARG002
         self.server = shared_server(program)
         self.name = f"ci-{next(_COUNT)}"
         self.store: Store = self._open()

@@ -91,16 +91,22 @@ local function free(journal, branch, up_to)
   return #numbers
 end
 
--- Let what waited for the held events of a branch go on.
-local function let_go(journal, branch)
-  local waiting = key('waiting', journal, branch)
-  for _, number in ipairs(call('ZRANGE', waiting, 0, -1)) do
+-- Let what waited for the held events of a branch go on, in the order in which it came.
+local function let_go(journals, branch)
+  local numbers = {}
+  for _, journal in ipairs(journals) do
+    for _, number in ipairs(call('ZRANGE', key('waiting', journal, branch), 0, -1)) do
+      numbers[#numbers + 1] = number
+    end
+  end
+  table.sort(numbers, function(a, b) return tonumber(a) < tonumber(b) end)
+  for _, number in ipairs(numbers) do
     local work = load_work(number)
     if not is_held(work) then
       local state = get('state', number)
       change_state(number, state, 'pending')
       put('state', number, state)
-      call('ZREM', waiting, number)
+      call('ZREM', key('waiting', work[W_JOURNAL], branch), number)
       settle(work)
     end
   end
@@ -108,10 +114,10 @@ end
 
 -- Free what is held of a branch, and of the journals that its own continues, backwards.
 local function release(journal, branch, up_to)
-  local seen, order, count = {}, {}, 0
+  local seen, journals, count = {}, {}, 0
   while not seen[journal] do
     seen[journal] = true
-    order[#order + 1] = journal
+    journals[#journals + 1] = journal
     count = count + free(journal, branch, up_to)
     local before = get('continued:' .. journal, branch)
     if before then
@@ -119,9 +125,7 @@ local function release(journal, branch, up_to)
     end
   end
   if count > 0 then
-    for _, each in ipairs(order) do
-      let_go(each, branch)
-    end
+    let_go(journals, branch)
   end
   return count
 end
