@@ -27,10 +27,10 @@ from subscriber.inside import (
 from subscriber.intake.connect import probe
 from subscriber.rule_settings import Rule, many
 from subscriber.settings import Peer, Settings, beside, load_settings
-from subscriber.status import gone_rules
 from subscriber.store.base import StoreError
 from subscriber.stores import glance
 from subscriber.views import Printer
+from subscriber.waiting import find_open, gone_rules
 
 PROBE_SECONDS = 5.0
 _FIRST = "mend what is said of `key` first"
@@ -110,8 +110,8 @@ def _stored(settings: Settings) -> Iterator[Finding]:
     if store is None:
         return
     with store:
-        gone = gone_rules(store, {rule.name for rule in settings.rules})
-    for name, count in sorted(gone.items()):
+        gone = gone_rules(find_open(store), {rule.name for rule in settings.rules})
+    for name, count in gone.items():
         waiting = f"{counted(count, 'delivery')} of the rule {name} open, but it is gone"
         error = ServiceError(waiting, hint="write the rule again: then they run")
         yield Finding("store", "", error, mild=True)

@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import zmq
 
@@ -24,14 +24,13 @@ from hgext_zmqhooks.relay.reload import readers_part, trust_part
 from hgext_zmqhooks.relay.server import Relay
 from hgext_zmqhooks.relay.settings import RelaySettings
 from hgext_zmqhooks.service import ipc
-from hgext_zmqhooks.service.errors import EXIT, ConfigError
+from hgext_zmqhooks.service.errors import EXIT
 from hgext_zmqhooks.service.life import ROOT, Life, fields, raise_descriptors
 from hgext_zmqhooks.service.metrics import Counters
 from hgext_zmqhooks.service.watch import Part, Watch
 from hgext_zmqhooks.wire.certificates import Certificate
-from subscriber.actions.base import Action
-from subscriber.actions.make import make, refused
 from subscriber.actions.place import Place
+from subscriber.compiled import Compiled, compiled
 from subscriber.control import Control, Rows
 from subscriber.credentials import (
     EXPIRED,
@@ -42,19 +41,17 @@ from subscriber.credentials import (
     relay_trust,
 )
 from subscriber.engine.dispatch import CANCEL_BOUND, FINISH_BOUND, Dispatcher
-from subscriber.engine.rules import RuleSpec, compile_rule, deliveries
-from subscriber.engine.schedule import Retry
 from subscriber.host import Host
 from subscriber.inside import check_endpoints, relay_settings
 from subscriber.intake.client import Client
 from subscriber.intake.connect import Context, Remote
 from subscriber.intake.current import Current, new_identity
-from subscriber.intake.inbox import Decisions, Match, Tools
+from subscriber.intake.inbox import Decisions, Tools
 from subscriber.intake.verify import Verifier
 from subscriber.operate import operate
 from subscriber.reload import Reload, warn_of_deaf
-from subscriber.rule_settings import Rule, many
-from subscriber.settings import Peer, Settings, beside, followed
+from subscriber.retention import Retention
+from subscriber.settings import Peer, Settings, beside
 from subscriber.store.base import Store
 from subscriber.stores import open_store
 
@@ -74,39 +71,9 @@ def remote(peer: Peer) -> Remote:
     return Remote(endpoint, endpoint, lambda: files.load_certificate(path).token, pinned=path)
 
 
-def rule_spec(rule: Rule) -> RuleSpec:
-    """A rule as the engine takes it."""
-    when = rule.when
-    return RuleSpec(
-        name=rule.name,
-        topics=many(when.topic),
-        changes=many(when.changes),
-        files=many(when.files),
-        users=many(when.user),
-        phases=many(when.phase),
-        pushers=many(when.pusher),
-        origins=many(when.origin),
-        each=rule.each,
-        timeout=float(rule.timeout),
-        order=rule.order,
-        retry=Retry(
-            rule.retry.attempts, tuple(map(float, rule.retry.delays)), float(rule.retry.patience)
-        ),
-    )
-
-
 def place(settings: Settings, descriptors: int | None = None) -> Place:
     """Where actions run; `descriptors`: how many their commands may have open."""
     return Place(settings.folder, beside(settings.state, ".runners"), descriptors)
-
-
-def make_actions(settings: Settings, here: Place) -> dict[str, Action]:
-    """What each rule does; ConfigError for what this host cannot do at all."""
-    for at, rule in enumerate(settings.rules):
-        for name, said in rule.actions().items():
-            for key, value, reason, hint in refused(f"rules[{at}].{name}", said):
-                raise ConfigError(settings.file, key, value, reason, hint)
-    return {rule.name: make(rule.action, here) for rule in settings.rules}
 
 
 class Daemon:
@@ -144,13 +111,14 @@ class Daemon:
         if inside is not None:
             remotes.insert(0, self._start_relay(inside))
         self._warn(inside, credentials)
-        specs = [rule_spec(rule) for rule in settings.rules]
-        self._engine = engine = self._start_engine(store, specs, host.owner)
+        here = place(settings, self._descriptors)
+        work = compiled(settings, here)
+        self._engine = engine = self._start_engine(store, work, host.owner)
         tools = Tools(
             store=store,
             keyring=credentials.keyring,
-            patterns=followed(settings),
-            match=matcher(specs),
+            patterns=work.patterns,
+            match=work.match,
             counters=self._counters,
             notify=engine.notify,
             decisions=self._decisions,
@@ -172,6 +140,7 @@ class Daemon:
                 on_welcome=self._on_welcome,
             )
             self._life.spawn(f"intake {each.name}", client.run)
+        self._life.spawn("retention", Retention(store, settings.keep).run)
         parts = [*self._parts, *Reload(settings, credentials.keyring, current).parts()]
         self._life.spawn("watch", Watch(parts, self._life.hangup).run)
 
@@ -205,9 +174,16 @@ class Daemon:
             "certificates", lambda stop: renew.remind(ours, EXPIRED, log.warning, stop.wait)
         )
 
-    def _start_engine(self, store: Store, specs: Sequence[RuleSpec], owner: str) -> Dispatcher:
-        actions = make_actions(self._settings, place(self._settings, self._descriptors))
-        engine = Dispatcher(store, specs, actions, owner=owner, lease=self._settings.lease)
+    def _start_engine(self, store: Store, work: Compiled, owner: str) -> Dispatcher:
+        settings = self._settings
+        engine = Dispatcher(
+            store,
+            work.specs,
+            work.actions,
+            owner=owner,
+            workers=settings.workers,
+            lease=settings.lease,
+        )
         self._life.spawn("engine", engine.run)
         return engine
 
@@ -273,12 +249,6 @@ class Daemon:
             self._store.close()
         if self._host is not None:
             self._host.close()
-
-
-def matcher(specs: Sequence[RuleSpec]) -> Match:
-    """What all rules want of a complete event."""
-    rules = [compile_rule(spec) for spec in specs]
-    return lambda parts, created: deliveries(rules, parts, created)
 
 
 def run(settings: Settings) -> int:

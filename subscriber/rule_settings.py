@@ -6,9 +6,10 @@ each: event                       # event, head, changeset
 exec: ["./build.sh"]              # exactly one action; what it may say: actions/settings
 timeout: 15m
 order: branch                     # branch, repo, none, or a template such as "deploy-{repo}"
-overlap: queue
+overlap: queue                    # or latest
+concurrency: 2                    # at most so many at once
+lock: deploy-prod                 # those of all rules that name it exclude each other
 retry: {attempts: 4, delays: [1s, 10s, 60s], patience: 3d}
-lock: null
 """
 
 import re
@@ -27,6 +28,7 @@ MAX_ATTEMPTS = 1000
 MAX_DELAYS = 100
 MAX_PATIENCE = 30 * 86400
 MAX_RULES = 1000
+MAX_CONCURRENCY = 10_000
 
 Each = Literal["event", "head", "changeset"]
 Change = Literal["changesets", "bookmarks", "tags", "phases", "obsoleted", "removed"]
@@ -34,6 +36,7 @@ Phase = Literal["public", "draft"]
 Origin = Literal["live", "catchup", "revealed", "ping", "baseline"]
 
 _NAME = re.compile("[a-z0-9_-]+")
+_LOCK = re.compile("[A-Za-z0-9._-]{1,64}")
 
 
 class When(Frozen, frozen=True):
@@ -72,9 +75,10 @@ class Rule(Frozen, frozen=True):
     each: Each = "event"
     timeout: Duration = Duration(900)
     order: str = BRANCH
-    overlap: Literal["queue"] = "queue"
-    retry: Retry = Retry()
+    overlap: Literal["queue", "latest"] = "queue"
+    concurrency: int | None = None
     lock: str | None = None
+    retry: Retry = Retry()
 
     @property
     def action(self) -> Said:
@@ -124,8 +128,11 @@ def _wrong_rule(rule: Rule) -> Iterator[Wrong]:
         yield "timeout", span(rule.timeout), "not between 0 and 7d", "write for example 15m"
     yield from _wrong_order(rule.order)
     yield from _wrong_retry(rule.retry)
+    if rule.concurrency is not None and not 0 < rule.concurrency <= MAX_CONCURRENCY:
+        hint = "1 runs one delivery at a time; leave the key out for no limit"
+        yield "concurrency", rule.concurrency, f"not between 1 and {MAX_CONCURRENCY}", hint
     if rule.lock is not None:
-        yield "lock", rule.lock, "locks between rules are not available yet", "write null"
+        yield from _wrong_lock(rule.lock)
     if not many(rule.when.topic):
         yield "when.topic", [], "an empty list matches nothing", "leave the key out for all topics"
     for text in many(rule.when.topic):
@@ -134,6 +141,13 @@ def _wrong_rule(rule: Rule) -> Iterator[Wrong]:
         except Refused as error:
             hint = 'write for example "hg:team/*:default:"'
             yield "when.topic", text, error.detail, hint
+
+
+def _wrong_lock(name: str) -> Iterator[Wrong]:
+    if not _LOCK.fullmatch(name):
+        better = re.sub("[^A-Za-z0-9._-]+", "-", name).strip("-")[:64] or "deploy"
+        reason = "not 1 to 64 of letters, digits, dot, _ and -"
+        yield "lock", name, reason, f"write for example {better}"
 
 
 def _wrong_order(text: str) -> Iterator[Wrong]:

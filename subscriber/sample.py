@@ -35,6 +35,10 @@ relay:
 # Where a name seen for the first time begins: latest, earliest, or an age such as 24h.
 start: latest
 store: sqlite:/var/lib/zmqhooks/subscriber.db
+# Actions at once in this daemon.
+workers: 8
+# How long receipts and events of what is done stay in the store.
+keep: 30d
 
 rules:
   - name: build                        # a-z, 0-9, _ and -
@@ -56,7 +60,8 @@ rules:
     #   limits: {memory: 2GiB, cpu: 10m, files: 1024, processes: 64}
     timeout: 15m
     order: branch                      # or repo, none, or a template: "deploy-{repo}"
-    overlap: queue
+    overlap: queue                     # latest: of what waits in one order, only the newest
+    # concurrency: 2                   # at most so many at once
+    # lock: deploy-prod                # never together with those of other rules that name it
     retry: {attempts: 4, delays: [1s, 10s, 60s], patience: 3d}
-    lock: null
 """

@@ -9,6 +9,8 @@
       - {address: tcp://hg1.example.com:5701, certificate: /etc/zmqhooks/hg1.cert}
     start: latest                         # latest, earliest, or an age such as 24h
     store: sqlite:/var/lib/zmqhooks/ci.db
+    workers: 8                            # actions at once
+    keep: 30d                             # receipts and events of what is done
     state: /var/lib/zmqhooks/ci.db        # what belongs to this host; default: the store's path
     lease: 60s                            # for how long a daemon that is gone keeps its deliveries
     rules:
@@ -33,6 +35,10 @@ from subscriber.rule_settings import Rule, many, wrong_rules
 Start = Literal["latest", "earliest"] | float
 """Where a name seen for the first time begins; a number is an age in seconds."""
 
+MAX_WORKERS = 256
+MIN_KEEP = 3600
+"""The parts of one event, which come one by one, must not be forgotten before the last one."""
+MAX_KEEP = 3650 * 86400
 LEASE = 60.0
 MIN_LEASE, MAX_LEASE = 2.0, 3600.0
 
@@ -62,6 +68,8 @@ class _File(Frozen, frozen=True):
     relay: dict[str, Any] | None = None
     relays: tuple[Peer, ...] = ()
     start: str | int | float = "latest"
+    workers: int = 8
+    keep: Duration = Duration(30 * 86400)
     state: Path | None = None
     lease: Duration = Duration(LEASE)
 
@@ -82,9 +90,12 @@ class Settings:
     start: Start
     store: Path
     rules: tuple[Rule, ...]
+    revocations: tuple[Path, ...]
+    workers: int
+    keep: float
+    """Seconds for which receipts and events of what is done stay in the store."""
     state: Path
-    revocations: tuple[Path, ...] = ()
-    lease: float = LEASE
+    lease: float
 
     @property
     def folder(self) -> Path:
@@ -106,11 +117,8 @@ def load_settings(path: Path) -> Settings:
     if written.relay is None and not written.relays:
         hint = "add `relay:` for a relay inside, or `relays:` with the address of another one"
         raise ConfigError(path, "relay", None, "missing, and `relays` names none either", hint)
-    for key, value, reason, hint in (*_wrong_relays(written.relays), *wrong_rules(written.rules)):
+    for key, value, reason, hint in _wrong(written):
         raise ConfigError(path, key, value, reason, hint)
-    if not MIN_LEASE <= written.lease <= MAX_LEASE:
-        reason = f"not between {span(MIN_LEASE)} and {span(MAX_LEASE)}"
-        raise ConfigError(path, "lease", span(written.lease), reason, "write for example 60s")
     store = _store(path, written.store)
     return Settings(
         file=path,
@@ -125,6 +133,8 @@ def load_settings(path: Path) -> Settings:
         state=written.state or store,
         lease=float(written.lease),
         revocations=written.revocations,
+        workers=written.workers,
+        keep=float(written.keep),
     )
 
 
@@ -163,6 +173,22 @@ def _store(path: Path, value: str) -> Path:
     if scheme != "sqlite" or not file or "\0" in file:
         raise ConfigError(path, "store", value, "not the address of a store", f"use {_STORES}")
     return path.parent / file
+
+
+def _wrong(written: _File) -> Iterator[Wrong]:
+    yield from _wrong_relays(written.relays)
+    yield from _wrong_bounds(written)
+    yield from wrong_rules(written.rules)
+
+
+def _wrong_bounds(written: _File) -> Iterator[Wrong]:
+    if not 0 < written.workers <= MAX_WORKERS:
+        hint = "so many actions run at once; write for example 8"
+        yield "workers", written.workers, f"not between 1 and {MAX_WORKERS}", hint
+    if not MIN_KEEP <= written.keep <= MAX_KEEP:
+        yield "keep", span(written.keep), "not between 1h and 3650d", "write for example 30d"
+    if not MIN_LEASE <= written.lease <= MAX_LEASE:
+        yield "lease", span(written.lease), "not between 2s and 1h", "write for example 60s"
 
 
 def _wrong_relays(relays: tuple[Peer, ...]) -> Iterator[Wrong]:

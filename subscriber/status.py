@@ -1,21 +1,23 @@
 """The verb `status`: totals, the daemon, each relay, each repository, and what waits for a person.
 
-Every finding is a row of its own `kind`: status, journal, relay, held, rule, certificate. The way
-to go on stands in `next`.
+Every finding is a row of its own `kind`: status, journal, relay, lock, limit, paused, rule, held,
+certificate. The way to go on stands in `next`. What open deliveries wait for: see waiting.
 """
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hgext_zmqhooks.service.errors import EXIT
 from hgext_zmqhooks.service.words import counted
+from subscriber import waiting
 from subscriber.accept import may_admit
 from subscriber.intake.journals import BEYOND
-from subscriber.store.base import MAX_LIST, Reader
-from subscriber.store.values import OPEN, Contact, Held, JournalRow, State, Wanted
+from subscriber.store.base import Reader
+from subscriber.store.values import Contact, Held, JournalRow, State, Terms
 from subscriber.views import Printer, Row, moment
+from subscriber.waiting import Open
 
 UNKNOWN_ROOT = "unknown-root"
 REVOKED = "revoked"
@@ -61,13 +63,13 @@ class Expiry:
 class Around:
     """What `status` needs besides the store.
 
-    `look`: asked for what the journals on this host say. `rules`: names of those in force;
-    `roots`: the trusted ones, for a person.
+    `look`: asked for what the journals on this host say. `rules`: those in force, with their
+    terms; `roots`: the trusted ones, for a person.
     """
 
     running: Running
     look: Callable[[Collection[JournalRow]], Seen]
-    rules: Collection[str]
+    rules: Mapping[str, Terms]
     roots: str
     expiries: Sequence[Expiry] = ()
 
@@ -96,18 +98,22 @@ def status(store: Reader, out: Printer, around: Around) -> int:
     head = ["repository", "journal", "position", "head", "behind", "seconds", "state"]
     out.table(head, rows)
     out.table(["relay", "last beat", "last error"], [_contact(c, now) for c in store.contacts()])
-    waiting = list(_waiting(store, journals, seen, around))
-    for row, text in waiting:
+    found = waiting.find_open(store)
+    out.table(waiting.HEAD, list(waiting.locks(found, around.rules)))
+    for row, text in waiting.limits(found, around.rules):
+        out.row(row, text)
+    undecided = list(_undecided(store, journals, seen, around, found))
+    for row, text in undecided:
         out.row(row, text) if row else out.block(text)
     over = any(one.over for one in around.expiries)
     for one in around.expiries:
         out.row(_expiry(one), f"{one.key}: {one.text}\n  {one.hint}")
-    bad = around.running.pid is None or lost or waiting or over
+    bad = around.running.pid is None or lost or undecided or over
     return EXIT.PROBLEM if bad else EXIT.OK
 
 
-def _waiting(
-    store: Reader, journals: Sequence[JournalRow], seen: Seen, around: Around
+def _undecided(
+    store: Reader, journals: Sequence[JournalRow], seen: Seen, around: Around, found: Open
 ) -> Iterator[tuple[Row, str]]:
     """What waits for a person; an empty row where the journal's own tells it already."""
     for row in journals:
@@ -118,8 +124,8 @@ def _waiting(
         text = f"{repo}: {len(places)} repositories have this name: {', '.join(places)}"
         hint = "give one of them another name: `zmqhooks.repo` in its .hg/hgrc, or another place"
         yield {"kind": "twins", "repo": repo, "paths": places, "next": hint}, f"{text}\n  {hint}"
-    for rule, count in sorted(gone_rules(store, around.rules).items()):
-        yield _gone(rule, count)
+    yield from waiting.paused(found, store.paused())
+    yield from waiting.gone(found, around.rules)
     for held in store.held():
         yield _held(held), _held_line(held)
 
@@ -131,23 +137,6 @@ def _twins(journals: Sequence[JournalRow], seen: Seen) -> Iterator[tuple[str, li
         if row.journal in seen.current:
             places[row.repo].add(seen.current[row.journal])
     return ((repo, sorted(found)) for repo, found in places.items() if len(found) > 1)
-
-
-def gone_rules(store: Reader, rules: Collection[str]) -> Counter[str]:
-    """Open deliveries of rules that are not configured any more: nothing runs them."""
-    counts: Counter[str] = Counter()
-    after = 0
-    while page := store.deliveries(Wanted(states=OPEN, after=after), MAX_LIST):
-        after = page[-1].number
-        counts.update(item.rule for item in page if item.rule not in rules)
-    return counts
-
-
-def _gone(rule: str, count: int) -> tuple[Row, str]:
-    go_on = "write the rule again and start the daemon again: then they run"
-    row = {"kind": "rule", "rule": rule, "open": count, "next": go_on}
-    waits = f"{counted(count, 'delivery')} of it, open, and nothing runs them"
-    return row, f"rule {rule}: it is not configured any more; {waits}\n  {go_on}"
 
 
 def _expiry(one: Expiry) -> Row:

@@ -16,9 +16,8 @@ forgotten before its receipt is written, and no later delivery of the lane start
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hgext_zmqhooks.service.life import ROOT, fields
 from hgext_zmqhooks.wire import events
@@ -39,10 +38,10 @@ log = logging.getLogger(f"{ROOT}.engine")
 class Attempt:
     """A claim that runs.
 
-    `extended`: when its lease was last known to begin, by the dispatcher's clock, taken before the
-    store was asked. `doomed`: its lease is lost or about to be. `stopped`: it was broken off
-    because the daemon ends. `over`: its receipt is written; `lock` is held while that is done, so
-    that nobody takes the end of the lease for a loss of it.
+    `extended`: when its lease was last known to begin, by the boot clock, taken before the store
+    was asked. `doomed`: its lease is lost or about to be. `stopped`: it was broken off because the
+    daemon ends. `over`: its receipt is written; `lock` is held while that is done, so that nobody
+    takes the end of the lease for a loss of it.
     """
 
     claim: Claim
@@ -59,6 +58,11 @@ class Attempt:
     def id(self) -> str:
         """The delivery's id."""
         return self.claim.delivery.id
+
+    def extend(self, asked: float, seconds: float) -> None:
+        """Its lease lasts `seconds` from `asked`; the attempt ends itself before that is over."""
+        self.extended = asked
+        self.cancel.until(asked + seconds)
 
     def fields(self, **more: object) -> dict[str, object]:
         """What each log line about it carries."""
@@ -77,14 +81,8 @@ class Attempt:
 class Runner:
     """Runs attempts against a store. `closed` ends the tries to write receipts."""
 
-    def __init__(
-        self,
-        store: Store,
-        clock: Callable[[], float],
-        chance: Callable[[], float] = random.random,
-    ) -> None:
+    def __init__(self, store: Store, chance: Callable[[], float] = random.random) -> None:
         self._store = store
-        self._clock = clock
         self._chance = chance
         self.closed = threading.Event()
 
@@ -107,11 +105,15 @@ class Runner:
             return
 
     def _act(self, attempt: Attempt) -> Verdict:
-        started = time.time()
+        """What the action answers, with times by the store's clock, which does not jump."""
+        started = self._store.now()
+        return replace(self._answer(attempt), started=started, ended=self._store.now())
+
+    def _answer(self, attempt: Attempt) -> Verdict:
         try:
             job = self._job(attempt)
             if not job.lines:
-                return Verdict(Kind.DEAD, "its events are not stored", started, time.time())
+                return Verdict(Kind.DEAD, "its events are not stored", 0.0, 0.0)
             return attempt.action.run(job, attempt.cancel)
         except StoreError as error:
             reason, interrupted = f"the event could not be read: {error}", True
@@ -120,7 +122,7 @@ class Runner:
             # neither the engine nor other lanes.
             log.exception("the action is defective", extra=attempt.fields())
             reason, interrupted = f"the action is defective: {error!r}", False
-        return Verdict(Kind.RETRY, reason, started, time.time(), interrupted=interrupted)
+        return Verdict(Kind.RETRY, reason, 0.0, 0.0, interrupted=interrupted)
 
     def _job(self, attempt: Attempt) -> Job:
         claim, item = attempt.claim, attempt.claim.delivery
@@ -144,18 +146,19 @@ class Runner:
     def _decide(self, attempt: Attempt, verdict: Verdict) -> Finish:
         before = schedule.Past()
         if verdict.kind is Kind.RETRY:
-            before = schedule.past(self._store.receipts(attempt.id))
+            item = attempt.claim.delivery
+            before = schedule.past(self._store.receipts(item.id), item.renewed)
         return schedule.decide(
             verdict,
             before,
             attempt.spec.retry,
-            self._clock(),
+            self._store.now(),
             self._chance(),
             stopped=attempt.stopped,
         )
 
     def _finish(self, attempt: Attempt, finish: Finish) -> bool:
-        return self._store.finish(attempt.id, attempt.claim.fence, finish, self._clock())
+        return self._store.finish(attempt.id, attempt.claim.fence, finish, self._store.now())
 
 
 def _traceparent(lines: list[bytes]) -> str | None:

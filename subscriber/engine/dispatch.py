@@ -1,29 +1,31 @@
-"""The engine's loop: claims what is ready, runs it in a bounded number of threads, keeps leases.
+"""The engine's loop: claims what is ready, and runs it in a bounded number of threads.
 
 One thread runs `Dispatcher.run` and is the only one that claims; each attempt has a thread of its
 own (see attempt.py, also for the order of effects). Leases are short and are extended while their
-attempt runs, so that a rule's time limit need not fit into one.
+attempt runs (see leases.py), so that a rule's time limit need not fit into one.
 
-What must never happen is two attempts of one delivery at once. So a lease that cannot be extended
-in time has its attempt broken off while the lease still lasts, and as long as such an attempt has
-not ended nothing new is claimed, lest this process be given its own delivery a second time.
+As long as an attempt that was broken off has not ended nothing new is claimed, lest this process
+be given its own delivery a second time.
+
+Rules, their actions and the number of workers may change while it runs: what was claimed before
+goes on as it began, what is claimed later has the new ones.
 """
 
-import contextlib
 import logging
-import os
 import random
-import select
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from hgext_zmqhooks.service.life import ROOT, Stop, fields
-from subscriber.actions.base import Action, Cancel, Kind, Verdict
-from subscriber.store.base import Claim, Finish, Outcome, State, Store, StoreError, Terms
+from subscriber.actions.base import Action, Cancel, Kind, Verdict, boot_clock
+from subscriber.store.base import Claim, Finish, Outcome, State, Store, StoreError
 
 from . import schedule
 from .attempt import Attempt, Runner
+from .leases import Leases
 from .rules import RuleSpec
+from .wake import Wake
+from .work import Work, work
 
 WORKERS = 8
 LEASE = 60.0
@@ -31,35 +33,11 @@ FINISH_BOUND = 30.0
 CANCEL_BOUND = 15.0
 IDLE = 60.0
 """Seconds after which the loop looks again though nothing called it."""
+SHARED_IDLE = 0.5
+"""The same where other processes write into the store too: nobody calls us then."""
 STORE_PAUSE = 1.0
 
 log = logging.getLogger(f"{ROOT}.engine")
-
-
-class Wake:
-    """A call that a poll can wait for; calls before the wait are not lost, many count as one."""
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-
-    def call(self) -> None:
-        """Wake who waits, or who waits next. From any thread."""
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._write, b"w")
-
-    def fileno(self) -> int:
-        """What a poller registers for POLLIN."""
-        return self._read
-
-    def clear(self) -> None:
-        """Forget the calls so far."""
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self._read, 4096):
-                pass
-
-    def __del__(self) -> None:
-        os.close(self._read)
-        os.close(self._write)
 
 
 class Dispatcher:
@@ -68,6 +46,7 @@ class Dispatcher:
     engine = Dispatcher(store, rules, {"build": action}, owner="ci/4711")
     life.spawn("engine", engine.run)
     engine.notify()                 # after deliveries were accepted
+    engine.change(rules, actions)   # after the configuration was changed
 
     Deliveries of rules that are not given stay as they are. Whoever makes the dispatcher has
     freed the leases of a former process before.
@@ -84,149 +63,110 @@ class Dispatcher:
         lease: float = LEASE,
         finish_bound: float = FINISH_BOUND,
         cancel_bound: float = CANCEL_BOUND,
-        clock: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
-        self._rules = {rule.name: rule for rule in rules}
-        self._terms = dict.fromkeys(self._rules, Terms())
-        self._actions = {name: actions[name] for name in self._rules}
+        self._work = work(rules, actions)
         self._owner = owner
         self._workers = workers
-        self._lease = lease
         self._finish_bound = finish_bound
         self._cancel_bound = cancel_bound
+        self._idle = SHARED_IDLE if store.shared else IDLE
         self._pause = min(STORE_PAUSE, lease / 10)
-        self._clock = clock or store.now
-        self._runner = Runner(store, self._clock)
+        self._runner = Runner(store)
         self._wake = Wake()
-        self._lock = threading.Lock()
-        self._running: dict[str, Attempt] = {}
+        self._leases = Leases(store, lease)
 
     def notify(self) -> None:
         """There may be something to claim. From any thread."""
         self._wake.call()
 
+    def change(
+        self, rules: Sequence[RuleSpec], actions: Mapping[str, Action], workers: int
+    ) -> None:
+        """Claim by these from now on. From any thread."""
+        self._work = work(rules, actions)
+        self._workers = workers
+        self._wake.call()
+
     def running(self) -> list[Attempt]:
         """The attempts that run now."""
-        with self._lock:
-            return list(self._running.values())
+        return self._leases.running()
 
     def run(self, stop: Stop) -> None:
         """Claim and run until `stop`; then let finish what runs, and break off what takes long."""
         try:
             while not stop.is_set():
-                pause = self._round()
-                self._wait(pause, stop)
+                self._wake.wait(self._round(), stop)
         finally:
             self._drain()
 
     def _round(self) -> float:
         """Extend, claim, start; returns after how many seconds to come again at the latest."""
-        if not self._extend() or any(attempt.doomed for attempt in self.running()):
+        if not self._leases.extend() or any(attempt.doomed for attempt in self.running()):
             return self._pause
         free = self._workers - len(self.running())
         if free <= 0:
-            return self._until_extension()
-        now = self._clock()
+            return self._leases.until_extension(IDLE)
+        now = self._work
         try:
-            claims = self._store.claim(self._owner, self._lease, free, now, terms=self._terms)
-            for claim in claims:
-                self._start(claim, now)
-            due = None if len(claims) == free else self._store.next_due(terms=self._terms)
+            due = self._claim(now, free)
         except StoreError as error:
             log.error("the store failed, trying again", extra=fields(error=error, hint=error.hint))  # noqa: TRY400
             return self._pause
-        until_due = IDLE if due is None else due - self._clock()
-        return max(0.0, min(until_due, self._until_extension()))
+        until_due = IDLE if due is None else due - self._store.now()
+        return max(0.0, min(until_due, self._leases.until_extension(self._idle)))
 
-    def _start(self, claim: Claim, now: float) -> None:
+    def _claim(self, now: Work, free: int) -> float | None:
+        """Claim and start up to `free` deliveries; returns when there may be more."""
+        asked = boot_clock()
+        seconds = self._leases.seconds
+        claims = self._store.claim(self._owner, seconds, free, self._store.now(), terms=now.terms)
+        for claim in claims:
+            self._start(now, claim, asked)
+        return None if len(claims) == free else self._store.next_due(terms=now.terms)
+
+    def _start(self, now: Work, claim: Claim, asked: float) -> None:
         name = claim.delivery.rule
-        if other := self._running.get(claim.delivery.id):
-            self._doom(other, "its lease was lost and came back to us")
+        if other := self._leases.get(claim.delivery.id):
+            self._leases.doom(other, "its lease was lost and came back to us")
             self._give_back(claim)
             return
         try:
             cancel = Cancel()
         except OSError as error:  # no descriptor is left: others may use them up
-            self._postpone(claim, f"the attempt could not be started: {error}")
+            self._postpone(now.specs[name], claim, f"the attempt could not be started: {error}")
             return
-        attempt = Attempt(claim, self._rules[name], self._actions[name], now, cancel)
-        with self._lock:
-            self._running[attempt.id] = attempt
+        attempt = Attempt(claim, now.specs[name], now.actions[name], asked, cancel)
+        attempt.extend(asked, self._leases.seconds)
+        self._leases.add(attempt)
         log.info("delivery starts", extra=attempt.fields(fence=claim.fence))
         thread = threading.Thread(
-            target=self._work, args=(attempt,), name=f"attempt {attempt.id}", daemon=True
+            target=self._run_one, args=(attempt,), name=f"attempt {attempt.id}", daemon=True
         )
         thread.start()
 
-    def _postpone(self, claim: Claim, reason: str) -> None:
+    def _postpone(self, spec: RuleSpec, claim: Claim, reason: str) -> None:
         """Try a claim later that nothing was done for; it does not count against the delivery."""
-        now, item = self._clock(), claim.delivery
+        now, item = self._store.now(), claim.delivery
         verdict = Verdict(Kind.RETRY, reason, now, now, interrupted=True)
-        before = schedule.past(self._store.receipts(item.id))
-        retry = self._rules[item.rule].retry
-        finish = schedule.decide(verdict, before, retry, now, random.random())  # noqa: S311 - a delay
+        before = schedule.past(self._store.receipts(item.id), item.renewed)
+        finish = schedule.decide(verdict, before, spec.retry, now, random.random())  # noqa: S311 - a delay
         self._store.finish(item.id, claim.fence, finish, now)
         log.error("delivery not started", extra=fields(delivery=item.id, reason=reason))
 
     def _give_back(self, claim: Claim) -> None:
-        now = self._clock()
+        now = self._store.now()
         reason = "its former attempt had not ended yet"
         outcome = Outcome(started=now, ended=now, verdict=schedule.STOPPED, reason=reason)
         finish = Finish(state=State.PENDING, outcome=outcome, counted=False)
         self._store.finish(claim.delivery.id, claim.fence, finish, now)
 
-    def _work(self, attempt: Attempt) -> None:
+    def _run_one(self, attempt: Attempt) -> None:
         try:
             self._runner.run(attempt)
         finally:
-            with self._lock:
-                del self._running[attempt.id]
+            self._leases.remove(attempt)
             self._wake.call()
-
-    def _extend(self) -> bool:
-        """Extend the leases that need it; False if the store failed."""
-        kept = True
-        for attempt in self.running():
-            with attempt.lock:
-                if not attempt.over and self._clock() - attempt.extended >= self._lease / 3:
-                    kept = self._extend_one(attempt) and kept
-        return kept
-
-    def _extend_one(self, attempt: Attempt) -> bool:
-        now = self._clock()
-        try:
-            if self._store.extend(attempt.id, attempt.claim.fence, self._lease, now):
-                attempt.extended = now
-            else:
-                self._doom(attempt, "its lease was given to another")
-        except StoreError as error:
-            log.error("lease not extended", extra=attempt.fields(error=error))  # noqa: TRY400
-            if self._clock() - attempt.extended >= self._lease * 2 / 3:
-                self._doom(attempt, "its lease could not be extended")
-            return False
-        return True
-
-    def _doom(self, attempt: Attempt, reason: str) -> None:
-        if not attempt.doomed:
-            attempt.doomed = True
-            attempt.cancel.set(reason)
-            log.error("attempt broken off", extra=attempt.fields(reason=reason))
-
-    def _until_extension(self) -> float:
-        now = self._clock()
-        ends = [attempt.extended + self._lease / 3 - now for attempt in self.running()]
-        return min(ends, default=IDLE)
-
-    def _wait(self, seconds: float, stop: Stop | None = None) -> None:
-        """Until a call, `stop`, or the time is over."""
-        poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
-        if stop is not None:
-            poll.register(stop, select.POLLIN)
-        # Rounded up: a wait that ends a little before what it waits for is followed by another.
-        poll.poll(max(0, int(seconds * 1000) + 1))
-        self._wake.clear()
 
     def _drain(self) -> None:
         """Claim nothing more; wait for what runs, then break it off and wait for that."""
@@ -241,7 +181,8 @@ class Dispatcher:
             log.error("attempt left behind", extra=attempt.fields())
 
     def _await_end(self, bound: float) -> None:
-        end = self._clock() + bound
-        while self.running() and self._clock() < end:
-            pause = self._until_extension() if self._extend() else self._pause
-            self._wait(max(0.0, min(end - self._clock(), pause)))
+        end = boot_clock() + bound
+        while self.running() and boot_clock() < end:
+            extended = self._leases.extend()
+            pause = self._leases.until_extension(IDLE) if extended else self._pause
+            self._wake.wait(max(0.0, min(end - boot_clock(), pause)))

@@ -46,8 +46,9 @@ class RuleSpec:
     `each`: one delivery per `event` (a transaction's work on one branch), per new `head`, or per
     `changeset` that fits. `timeout` is in seconds.
 
-    How its deliveries run: `order` says which of them one after another (see orders), `retry` how
-    often.
+    How its deliveries run: `order` says which of them one after another (see orders), `latest`
+    that of those that wait in one lane only the newest counts, `concurrency` how many at once,
+    `lock` which name excludes them and those of other rules that have it, `retry` how often.
     """
 
     name: str
@@ -61,6 +62,9 @@ class RuleSpec:
     each: Each = "event"
     timeout: float = 900.0
     order: str = BRANCH
+    latest: bool = False
+    concurrency: int | None = None
+    lock: str | None = None
     retry: Retry = DEFAULT
 
 
@@ -234,6 +238,7 @@ def _delivery(
         node=node,
         user=user,
         created=created,
+        latest=rule.spec.latest,
     )
 
 

@@ -9,7 +9,7 @@ from subscriber.audit import audit
 from subscriber.inside import find_repository, look, relay_settings
 from subscriber.repository import Repository
 from subscriber.status import Around, status
-from subscriber.store.values import State, Wanted
+from subscriber.store.values import State, Terms, Wanted
 
 from .base import Call, Verb, count
 
@@ -27,7 +27,7 @@ def _around(call: Call) -> Around:
     return Around(
         running=runs,
         look=lambda rows: look(inside, rows, runs=runs.pid is not None),
-        rules={rule.name for rule in settings.rules},
+        rules={rule.name: Terms(rule.lock, rule.concurrency) for rule in settings.rules},
         roots=credentials.roots(settings),
         expiries=tuple(credentials.expiries(settings, inside, time.time())),
     )

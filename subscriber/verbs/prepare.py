@@ -9,7 +9,8 @@ from hgext_zmqhooks.service.errors import EXIT
 from subscriber import trial
 from subscriber.actions.make import make
 from subscriber.check import check
-from subscriber.daemon import place, rule_spec
+from subscriber.compiled import rule_spec
+from subscriber.daemon import place
 from subscriber.repository import Repository
 from subscriber.sample import SAMPLE
 

@@ -13,11 +13,11 @@ from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError
 from hgext_zmqhooks.service.life import Life, Stop
 from subscriber.actions.exec import Exec
 from subscriber.actions.make import make
+from subscriber.compiled import rule_spec
 from subscriber.credentials import expiries, load_credentials
 from subscriber.daemon import (
     Daemon,
     place,
-    rule_spec,
 )
 from subscriber.engine.rules import RuleSpec
 from subscriber.engine.schedule import Retry
@@ -50,6 +50,9 @@ def test_a_rule_reaches_the_engine_with_all_that_it_says(here: Site) -> None:
     rule = here.rule("r", when=when, each="head", timeout="2m")
     rule |= {
         "order": "deploy-{repo}",
+        "overlap": "latest",
+        "concurrency": 3,
+        "lock": "prod",
         "retry": {"attempts": 9, "delays": ["2s"], "patience": "1d"},
     }
 
@@ -67,6 +70,9 @@ def test_a_rule_reaches_the_engine_with_all_that_it_says(here: Site) -> None:
         each="head",
         timeout=120.0,
         order="deploy-{repo}",
+        latest=True,
+        concurrency=3,
+        lock="prod",
         retry=Retry(9, (2.0,), 86400.0),
     )
 

@@ -19,6 +19,8 @@ relays:
   - {address: ipc:///run/zmqhooks/subscribe}
 start: 24h
 store: sqlite:ci.db
+workers: 4
+keep: 7d
 state: run/ci
 lease: 2m
 rules:
@@ -35,9 +37,10 @@ rules:
     exec: ["./build.sh", "-v"]
     timeout: 15m
     order: "deploy-{repo}"
-    overlap: queue
+    overlap: latest
+    concurrency: 2
+    lock: deploy-prod
     retry: {attempts: 3, delays: [5s, 1m], patience: 1d}
-    lock: null
   - name: tell
     exec: [mail]
     when: {topic: "hg:**:stable:"}
@@ -79,6 +82,8 @@ def test_everything_the_design_shows_is_accepted(tmp_path: Path) -> None:
     assert settings.relays[0].certificate == tmp_path / "hg1.cert"
     build = settings.rules[0]
     assert (build.timeout, build.retry.attempts, build.each) == (900, 3, "changeset")
+    assert (settings.workers, settings.keep) == (4, 7 * 86400)
+    assert (build.overlap, build.concurrency, build.lock) == ("latest", 2, "deploy-prod")
     assert (build.order, build.retry.delays, build.retry.patience) == (
         "deploy-{repo}",
         (5, 60),
@@ -93,6 +98,8 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
 
     (rule,) = settings.rules
     assert (settings.name, settings.relay, settings.start) == (None, None, "latest")
+    assert (settings.workers, settings.keep) == (8, 30 * 86400)
+    assert (rule.concurrency, rule.lock) == (None, None)
     assert (settings.state, settings.lease) == (settings.store, 60.0)
     assert (rule.timeout, rule.each, rule.order, rule.overlap) == (900, "event", "branch", "queue")
     assert (rule.retry.attempts, rule.retry.delays, rule.retry.patience) == (4, (1, 10, 60), 259200)
@@ -149,8 +156,12 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
             "{rule} is none",
             "{repo} {branch} {user} {topic} {node}",
         ),
-        ("overlap: queue", "overlap: latest", "rules[0].overlap", "latest", "latest", ""),
-        ("lock: null", "lock: deploy", "rules[0].lock", "deploy", "not available yet", "null"),
+        ("overlap: latest", "overlap: last", "rules[0].overlap", "last", "last", '"latest"'),
+        ("lock: deploy-prod", "lock: a b", "rules[0].lock", "a b", "letters", "for example a-b"),
+        ("concurrency: 2", "concurrency: 0", "rules[0].concurrency", 0, "not between", "no limit"),
+        ("workers: 4", "workers: 0", "workers", 0, "not between 1 and 256", "8"),
+        ("workers: 4", "workers: 257", "workers", 257, "not between 1 and 256", "8"),
+        ("keep: 7d", "keep: 59m", "keep", "59m", "not between 1h and 3650d", "30d"),
         ("name: tell", "name: build", "rules[1].name", "build", "rules[0] too", "of its own"),
         ("name: tell", "name: Tell me", "rules[1].name", "Tell me", "a-z", ""),
         ("hg:team/*:default:", "team/*", "rules[0].when.topic", "team/*", "not scheme", "hg:team"),

@@ -3,61 +3,22 @@
 import errno
 import logging
 import queue
-import select
 import threading
 import time
 
 import pytest
+from enginekit import DEADLINE, Engine, Recorder, done, verdict
 from storekit import BOXES, DONE, JOURNAL, batch, delivery, fill, record, retry
 from support.waiting import wait_for
 
-from hgext_zmqhooks.service.life import Stop
 from hgext_zmqhooks.wire import events
 from hgext_zmqhooks.wire.values import Event, Transaction
-from subscriber.actions.base import Kind, Verdict
+from subscriber.actions.base import Kind
 from subscriber.engine import dispatch
-from subscriber.engine.dispatch import Dispatcher, Wake
+from subscriber.engine.dispatch import Dispatcher
 from subscriber.engine.rules import RuleSpec
+from subscriber.engine.wake import Wake
 from subscriber.store.base import State, StoreError, Wanted
-
-DEADLINE = 20.0
-
-
-def verdict(kind=Kind.DONE, reason="", **more):
-    return Verdict(kind, reason, 1.0, 2.0, **more)
-
-
-class Recorder:
-    """Keeps its jobs, and answers with `answer(job, cancel)`."""
-
-    def __init__(self, answer=lambda _job, _cancel: verdict()):
-        self.answer = answer
-        self.jobs = queue.Queue()
-
-    def run(self, job, cancel):
-        self.jobs.put(job)
-        return self.answer(job, cancel)
-
-    def next(self):
-        return self.jobs.get(timeout=DEADLINE)
-
-
-class Engine:
-    """A dispatcher in a thread of its own."""
-
-    def __init__(self, store, action, *rules, **options):
-        names = rules or ("build",)
-        specs = [RuleSpec(name=name, topics=("hg:**:**:",), timeout=9.0) for name in names]
-        actions = dict.fromkeys(names, action)
-        self.stop = Stop()
-        self.dispatcher = Dispatcher(store, specs, actions, owner="ci/1", **options)
-        self.thread = threading.Thread(target=self.dispatcher.run, args=(self.stop,))
-        self.thread.start()
-
-    def end(self):
-        self.stop.set()
-        self.thread.join(DEADLINE)
-        assert not self.thread.is_alive()
 
 
 @pytest.fixture(params=sorted(BOXES))
@@ -79,7 +40,6 @@ def start(request):
     engines = []
 
     def started(store, action, *rules, **options):
-        options = {"finish_bound": 5.0, "cancel_bound": 5.0, **options}
         engine = Engine(store, action, *rules, **options)
         engines.append(engine)
         return engine
@@ -87,10 +47,6 @@ def start(request):
     yield started
     for engine in engines:
         engine.end()
-
-
-def done(store, count):
-    return lambda: store.status().deliveries[State.DONE] == count
 
 
 def state(store, sequence=1, rule="build"):
@@ -448,12 +404,13 @@ def test_many_calls_wake_once_and_none_is_lost():
     wake = Wake()
     for _ in range(100_000):
         wake.call()
-    wake.clear()
-    wake.clear()
+    wake.wait(DEADLINE)
+    begin = time.monotonic()
+    wake.wait(0.05)
+    assert time.monotonic() - begin >= 0.05
     wake.call()
-    assert select.select([wake], [], [], 0)[0] == [wake]
-    wake.clear()
-    assert select.select([wake], [], [], 0)[0] == []
+    wake.wait(DEADLINE)
+    assert time.monotonic() - begin < DEADLINE
 
 
 def test_nothing_is_listed_as_running_when_all_is_done(store, start):
