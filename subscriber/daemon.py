@@ -31,6 +31,7 @@ from hgext_zmqhooks.service.watch import Part, Watch
 from hgext_zmqhooks.wire.certificates import Certificate
 from subscriber.actions.place import Place
 from subscriber.compiled import Compiled, compiled
+from subscriber.configuration import Configuration, warn_of_deaf
 from subscriber.control import Control, Rows
 from subscriber.credentials import (
     EXPIRED,
@@ -49,7 +50,7 @@ from subscriber.intake.current import Current, new_identity
 from subscriber.intake.inbox import Decisions, Tools
 from subscriber.intake.verify import Verifier
 from subscriber.operate import operate
-from subscriber.reload import Reload, warn_of_deaf
+from subscriber.reload import Reload
 from subscriber.retention import Retention
 from subscriber.settings import Peer, Settings, beside
 from subscriber.store.base import Store
@@ -140,8 +141,10 @@ class Daemon:
                 on_welcome=self._on_welcome,
             )
             self._life.spawn(f"intake {each.name}", client.run)
-        self._life.spawn("retention", Retention(store, settings.keep).run)
-        parts = [*self._parts, *Reload(settings, credentials.keyring, current).parts()]
+        retention = Retention(store, settings.keep)
+        self._life.spawn("retention", retention.run)
+        configuration = Configuration(settings, here, current, engine, retention)
+        parts = [*self._parts, *Reload(configuration, credentials.keyring, current).parts()]
         self._life.spawn("watch", Watch(parts, self._life.hangup).run)
 
     def _start_relay(self, inside: RelaySettings) -> Remote:

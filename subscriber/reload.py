@@ -1,9 +1,9 @@
 """What a running daemon takes up when it is written anew: whom it trusts, its key, a relay's.
 
-Not the configuration itself. See service/watch for when, and intake/current for how a key changes.
+And the configuration itself: see there. See service/watch for when, and intake/current for how a
+key changes.
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,25 +11,25 @@ from pathlib import Path
 from hgext_zmqhooks.keys import files
 from hgext_zmqhooks.relay.reload import trust_part, warn_of
 from hgext_zmqhooks.service.errors import ConfigError
-from hgext_zmqhooks.service.life import ROOT, fields
 from hgext_zmqhooks.service.watch import Part
 from hgext_zmqhooks.wire.keyring import Keyring
-from hgext_zmqhooks.wire.topics import Pattern
-from subscriber.credentials import is_deaf, load_credentials, trust
+from subscriber.configuration import Configuration, warn_of_deaf
+from subscriber.credentials import load_credentials, trust
 from subscriber.intake.current import Current
-from subscriber.rule_settings import many
 from subscriber.settings import Settings
-
-log = logging.getLogger(f"{ROOT}.daemon")
 
 
 class Reload:
     """The subscriber's side of it; `keyring` is the one in `current`'s tools."""
 
-    def __init__(self, settings: Settings, keyring: Keyring, current: Current) -> None:
-        self._settings = settings
+    def __init__(self, configuration: Configuration, keyring: Keyring, current: Current) -> None:
+        self._configuration = configuration
         self._keyring = keyring
         self._current = current
+
+    @property
+    def _settings(self) -> Settings:
+        return self._configuration.in_force
 
     def parts(self) -> Iterator[Part]:
         """Whom we trust before our key, which may need a new root."""
@@ -39,6 +39,7 @@ class Reload:
             if peer.certificate is not None:
                 load = _changes(peer.certificate, self._current.ring)
                 yield Part(f"relays[{at}].certificate", (peer.certificate,), load)
+        yield self._configuration.part()
 
     def _trusted(self) -> None:
         warn_of("key", self._current.identity.secret, "subscriber", self._keyring)
@@ -74,12 +75,3 @@ def _changes(path: Path, then: Callable[[], None]) -> Callable[[], bool]:
         return True
 
     return load
-
-
-def warn_of_deaf(settings: Settings, allowed: tuple[Pattern, ...]) -> None:
-    """Say which rules never run, since we may not read what they want."""
-    for rule in settings.rules:
-        if is_deaf(rule, allowed):
-            may = " ".join(pattern.text for pattern in allowed)
-            said = fields(rule=rule.name, topic=" ".join(many(rule.when.topic)), may_read=may)
-            log.warning("a rule never runs: our certificate may not read it", extra=said)

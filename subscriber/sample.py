@@ -40,6 +40,7 @@ workers: 8
 # How long receipts and events of what is done stay in the store.
 keep: 30d
 
+# Rules, workers and keep are taken up while the daemon runs; other keys need a restart.
 rules:
   - name: build                        # a-z, 0-9, _ and -
     when:                              # all conditions must hold; leave out what does not matter
