@@ -127,6 +127,9 @@ def _wrong_rule(rule: Rule) -> Iterator[Wrong]:
     if not 0 < rule.timeout <= MAX_TIMEOUT:
         yield "timeout", span(rule.timeout), "not between 0 and 7d", "write for example 15m"
     yield from _wrong_order(rule.order)
+    if rule.order == "none" and rule.overlap == "latest":
+        reason = "replaces nothing where order is none: each delivery waits by itself"
+        yield "overlap", rule.overlap, reason, "write order: branch, or take one of the two out"
     yield from _wrong_retry(rule.retry)
     if rule.concurrency is not None and not 0 < rule.concurrency <= MAX_CONCURRENCY:
         hint = "1 runs one delivery at a time; leave the key out for no limit"

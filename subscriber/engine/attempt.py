@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from hgext_zmqhooks.service.life import ROOT, fields
 from hgext_zmqhooks.wire import events
 from hgext_zmqhooks.wire.errors import Refused
-from subscriber.actions.base import Action, Cancel, Job, Kind, Verdict
+from subscriber.actions.base import LEASE_OVER, Action, Cancel, Job, Kind, Verdict
 from subscriber.store.base import Claim, Finish, State, Store, StoreError
 
 from . import schedule
@@ -114,6 +114,8 @@ class Runner:
             job = self._job(attempt)
             if not job.lines:
                 return Verdict(Kind.DEAD, "its events are not stored", 0.0, 0.0)
+            if attempt.cancel.left <= 0:  # we stood still after the claim
+                return Verdict(Kind.RETRY, LEASE_OVER, 0.0, 0.0, interrupted=True)
             return attempt.action.run(job, attempt.cancel)
         except StoreError as error:
             reason, interrupted = f"the event could not be read: {error}", True

@@ -122,7 +122,13 @@ class Dispatcher:
         seconds = self._leases.seconds
         claims = self._store.claim(self._owner, seconds, free, self._store.now(), terms=now.terms)
         for claim in claims:
-            self._start(now, claim, asked)
+            try:
+                self._start(now, claim, asked)
+            except (
+                StoreError
+            ) as error:  # its lease ends by itself; the others shall not wait for it
+                said = fields(delivery=claim.delivery.id, error=error)
+                log.error("a claim could not be given back", extra=said)  # noqa: TRY400
         return None if len(claims) == free else self._store.next_due(terms=now.terms)
 
     def _start(self, now: Work, claim: Claim, asked: float) -> None:

@@ -157,6 +157,7 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
             "{repo} {branch} {user} {topic} {node}",
         ),
         ("overlap: latest", "overlap: last", "rules[0].overlap", "last", "last", '"latest"'),
+        ('"deploy-{repo}"', "none", "rules[0].overlap", "latest", "replaces nothing", "branch"),
         ("lock: deploy-prod", "lock: a b", "rules[0].lock", "a b", "letters", "for example a-b"),
         ("concurrency: 2", "concurrency: 0", "rules[0].concurrency", 0, "not between", "no limit"),
         ("workers: 4", "workers: 0", "workers", 0, "not between 1 and 256", "8"),

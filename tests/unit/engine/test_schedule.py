@@ -1,6 +1,8 @@
 """What becomes of a delivery after an attempt."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from subscriber.actions.base import Kind, Verdict
 from subscriber.engine.schedule import DEFAULT, Past, Retry, decide, past
@@ -147,3 +149,22 @@ def test_chance_stretches_a_delay_by_up_to_a_tenth(given):
     least = after(verdict(**given), chance=0.0).retry_at - NOW
     most = after(verdict(**given), chance=0.999999).retry_at - NOW
     assert least < most <= least * 1.1
+
+
+@given(
+    delays=st.lists(st.floats(0, 7 * 86400), min_size=1, max_size=5),
+    attempts=st.integers(2, 20),
+    failures=st.integers(0, 25),
+    chance=st.floats(0, 1, exclude_max=True),
+)
+def test_every_failure_is_tried_again_in_its_time_or_dead(delays, attempts, failures, chance):
+    """Invariant: dead from `attempts` on; before, the table's delay, stretched by 10 % at most."""
+    retry = Retry(attempts, tuple(delays))
+
+    finish = after(verdict(), Past(failures=failures), retry, chance)
+
+    if failures + 1 >= attempts:
+        assert finish.state is State.DEAD
+    else:
+        delay = delays[min(failures, len(delays) - 1)]
+        assert NOW + delay <= finish.retry_at <= NOW + delay * 1.1 + 1e-6

@@ -1,5 +1,6 @@
 """How rules share the engine: order, overlap, locks, limits, fairness, pauses. Over real stores."""
 
+import errno
 import threading
 import time
 
@@ -8,9 +9,13 @@ from enginekit import DEADLINE, FAILED, Engine, Feed, Gate, Recorder, done, spec
 from storekit import BOXES
 from support.waiting import wait_for
 
+from subscriber.actions import base
 from subscriber.actions.base import Kind, boot_clock
+from subscriber.engine import dispatch, leases
 from subscriber.engine.schedule import Retry
-from subscriber.store.base import Paused, State, Wanted
+from subscriber.store.base import Paused, State, StoreError, Wanted
+from subscriber.store.memory import MemoryStore
+from subscriber.store.sqlite import SqliteStore
 
 FLOOD = 10_000
 
@@ -159,12 +164,13 @@ class TestConcurrency:
 class TestFairness:
     def test_neither_a_flooded_key_nor_a_flooded_rule_starves_others(self, store, start):
         """Invariant: who waits has his turn after at most one of each other rule and lane."""
-        if hasattr(store, "_db"):
+        flood = 1000 if isinstance(store, MemoryStore) else FLOOD  # the reference store is slow
+        if isinstance(store, SqliteStore):
             store._db.execute("PRAGMA synchronous = OFF")
         # Given 10,000 deliveries in one lane of a rule, and 10,000 lanes of another
         rules = [spec("lane"), spec("rule", order="none"), spec("quiet")]
         feed = Feed(store, *rules[:2])
-        feed.events([("flooded", "team/app", "alice")] * FLOOD)
+        feed.events([("flooded", "team/app", "alice")] * flood)
         # When others have something to do too
         feed.rules = [rules[0]]
         others = [item.id for item in feed.events(branches(20))]
@@ -293,6 +299,54 @@ class TestTime:
         wait_for(done(store, 1))
         assert deadlines[0] <= asked[0] + lease
         assert deadlines[0] > asked[0]
+
+    def test_an_attempt_whose_lease_is_over_before_it_begins_does_not_act(
+        self, store, start, monkeypatch
+    ):
+        # Given a process that stands still behind its claim, for longer than the lease
+        claim, late = type(store).claim, [True]
+
+        def slow(self, *arguments, **more):
+            claims = claim(self, *arguments, **more)
+            if claims and late and late.pop():
+                jumped[0] += 100.0
+            return claims
+
+        jumped = [0.0]
+        real = base.boot_clock
+        for module in (base, dispatch, leases):
+            monkeypatch.setattr(module, "boot_clock", lambda: real() + jumped[0])
+        monkeypatch.setattr(type(store), "claim", slow)
+        action = Recorder()
+        (item,) = Feed(store, spec()).event()
+        # When it goes on
+        start(store, action)
+        wait_for(lambda: store.receipts(item.id))
+        # Then it does nothing, and the delivery is tried again later
+        assert action.order == []
+        assert store.receipts(item.id)[0].outcome.verdict == "interrupted"
+        assert store.delivery(item.id).reason == base.LEASE_OVER
+
+    def test_a_claim_that_cannot_be_given_back_stops_no_other(self, start, monkeypatch):
+        # Given no descriptor for the first of two deliveries, and a store that cannot take it back
+        store, made = MemoryStore(), []
+
+        def make():
+            made.append(1)
+            if len(made) == 1:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return base.Cancel()
+
+        def fail(_self, _id):
+            raise StoreError("ci.db", "gone")
+
+        monkeypatch.setattr(dispatch, "Cancel", make)
+        Feed(store, spec()).events(branches(2))
+        with monkeypatch.context() as broken:
+            broken.setattr(MemoryStore, "receipts", fail)
+            start(store, Recorder())
+            wait_for(done(store, 1))
+        assert store.status().deliveries[State.RUNNING] == 1
 
     def test_a_store_that_others_write_into_is_asked_again_soon(self, store, start, monkeypatch):
         monkeypatch.setattr(type(store), "shared", True)
