@@ -1,4 +1,4 @@
-"""What the reading verbs print: deliveries, show, tail; and how all verbs print.
+"""What the reading verbs print: deliveries, show; and how all verbs print.
 
 The daemon may run meanwhile.
 Each finding is a mapping; `--json` prints it as one line, the text form as something to read.
@@ -7,19 +7,15 @@ Names and output come from others: control characters in them never reach the te
 
 import json
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from hgext_zmqhooks.service.errors import EXIT, ServiceError
 from hgext_zmqhooks.service.table import aligned
 from hgext_zmqhooks.service.words import counted
 from subscriber.store.base import MAX_LIST, Reader
-from subscriber.store.values import OPEN, Delivery, Receipt, State, StoredEvent, Wanted
-
-LOOK_SECONDS = 0.25
-WATCHED = 1000
+from subscriber.store.values import Delivery, Receipt, State, StoredEvent, Wanted
 
 Row = Mapping[str, object]
 
@@ -133,7 +129,7 @@ def show(store: Reader, out: Printer, name: str) -> int:
     """A delivery with its receipts, or an event (journal/sequence) with its deliveries."""
     if "/" in name:
         return _show_event(store, out, _find_event(store, name))
-    item = _find_delivery(store, name)
+    item = find_delivery(store, name)
     out.row(delivery_row(item), delivery_line(item))
     out.block(f"  event {item.event_id}  node {item.node or '-'}  user {item.user or '-'}")
     for receipt in store.receipts(item.id):
@@ -165,11 +161,12 @@ def _show_event(store: Reader, out: Printer, stored: StoredEvent) -> int:
     return EXIT.OK
 
 
-def _find_delivery(store: Reader, prefix: str) -> Delivery:
+def find_delivery(store: Reader, prefix: str) -> Delivery:
+    """The delivery whose id begins so; ServiceError where that is not one."""
     exact = store.delivery(prefix)
     if exact is not None:
         return exact
-    found = [item for item in _every(store) if item.id.startswith(prefix)]
+    found = [item for item in every(store, Wanted()) if item.id.startswith(prefix)]
     if len(found) == 1:
         return found[0]
     reason = f"{len(found)} deliveries begin with it" if found else "no such delivery"
@@ -200,54 +197,11 @@ def _no_event(store: Reader, journal: str, number: int) -> ServiceError:
     return ServiceError(f"{name}: read past: no rule wanted it", hint=hint)
 
 
-def _every(store: Reader, wanted: Wanted | None = None) -> Iterator[Delivery]:
+def every(store: Reader, wanted: Wanted) -> Iterator[Delivery]:
     """All deliveries that fit, page by page."""
-    wanted, after = wanted or Wanted(), 0
-    while page := store.deliveries(Wanted(states=wanted.states, after=after), MAX_LIST):
+    while page := store.deliveries(wanted, MAX_LIST):
         yield from page
-        after = page[-1].number
-
-
-def tail(store: Reader, out: Printer, count: int | None) -> int:
-    """Print new deliveries and the receipts of those that are open, as they come.
-
-    `count`: end after so many lines; None: until interrupted.
-    """
-    news = News(store)
-    printed = 0
-    while True:
-        for row, line in news.look():
-            out.row(row, line)
-            printed += 1
-            if printed == count:
-                return EXIT.OK
-        time.sleep(LOOK_SECONDS)
-
-
-class News:
-    """What happened in a store since the last look: deliveries made, attempts ended."""
-
-    def __init__(self, store: Reader) -> None:
-        self._store = store
-        newest = store.deliveries(Wanted(), 1, newest=True)
-        self._after = newest[-1].number if newest else 0
-        # Deliveries that may get receipts, with the fence of the newest one told.
-        self._open = {item.id: item.fence for item in _every(store, Wanted(states=OPEN))}
-
-    def look(self) -> Iterator[tuple[Row, str]]:
-        """Each as JSON and as a line."""
-        for made in self._store.deliveries(Wanted(after=self._after), MAX_LIST):
-            self._after = made.number
-            self._open[made.id] = -1
-            yield delivery_row(made), delivery_line(made)
-        for name in list(self._open)[:WATCHED]:
-            item = self._store.delivery(name)  # before its receipts, so that none is missed
-            for receipt in self._store.receipts(name):
-                if receipt.fence > self._open[name]:
-                    self._open[name] = receipt.fence
-                    yield receipt_row(receipt), f"{name}  {receipt_line(receipt)}"
-            if item is None or item.state not in OPEN:
-                del self._open[name]
+        wanted = replace(wanted, after=page[-1].number)
 
 
 def delivery_row(item: Delivery) -> Row:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from subscriber import credentials, views
 from subscriber.audit import audit
+from subscriber.follow import Changes, follow, tail
 from subscriber.inside import find_repository, look, relay_settings
 from subscriber.repository import Repository
 from subscriber.status import Around, status
-from subscriber.store.values import State, Terms, Wanted
+from subscriber.store.values import Terms
 
 from .base import Call, Verb, count
+from .filters import add_filters, add_state, wanted
 
 LISTED = 20
 
@@ -34,18 +36,20 @@ def _around(call: Call) -> Around:
 
 
 def _deliveries_words(parser: ArgumentParser) -> None:
-    parser.add_argument("--state", choices=[state.value for state in State], action="append")
-    for name in ("rule", "repo", "branch"):
-        parser.add_argument(f"--{name}")
+    add_state(parser)
+    add_filters(parser)
     parser.add_argument("-n", "--limit", type=count, default=LISTED)
+    text = "go on, with what is made or changes its state"
+    parser.add_argument("-f", "--follow", action="store_true", help=text)
 
 
 def _deliveries(call: Call) -> int:
     words = call.words
-    states = frozenset(State(name) for name in words.state) if words.state else None
-    wanted = Wanted(states=states, rule=words.rule, repo=words.repo, branch=words.branch)
+    chosen = wanted(words)
     with call.store() as store:
-        return views.deliveries(store, call.out, wanted, words.limit)
+        changes = Changes(store, chosen) if words.follow else None
+        status = views.deliveries(store, call.out, chosen, words.limit)
+        return follow(changes, call.out) if changes else status
 
 
 def _show_words(parser: ArgumentParser) -> None:
@@ -64,7 +68,7 @@ def _tail_words(parser: ArgumentParser) -> None:
 
 def _tail(call: Call) -> int:
     with call.store() as store:
-        return views.tail(store, call.out, call.words.count)
+        return tail(store, call.out, call.words.count)
 
 
 def _audit_words(parser: ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -236,6 +237,38 @@ def test_deliveries_are_filtered_and_limited(here: Site) -> None:
     newest = here.rows("deliveries", "-n", "1")
     assert [row["branch"] for row in newest] == ["stable"]
     assert here.ask("deliveries", "-n", "0").returncode == 2
+
+
+def test_deliveries_are_chosen_by_the_time_they_were_made(here: Site) -> None:
+    burst(here.repo(), 1)
+    here.start()
+    here.wait_runs(1)
+
+    assert len(here.rows("deliveries", "--since", "10m")) == 1
+    assert here.rows("deliveries", "--until", "10m") == []
+    assert here.rows("deliveries", "--since", "2100-01-01T00:00Z") == []
+    assert len(here.rows("deliveries", "--until", "2100-01-01", "--since", "2026-01-01")) == 1
+    assert here.ask("deliveries", "--since", "yesterday").returncode == 2
+
+
+def test_deliveries_are_followed(here: Site) -> None:
+    repo = here.repo()
+    repo.commit(draft())
+    here.start()
+    wait_for(lambda: len(here.rows("deliveries", "--state", "done")) == 1, "one is done")
+    words = ["deliveries", "--follow", "--state", "done", "--branch", "default", "--json"]
+    command = [str(COMMAND), "--config", str(here.config), *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as follow:
+        assert follow.stdout is not None
+        before = json.loads(follow.stdout.readline())
+        repo.commit(draft("stable"))
+        repo.commit(draft())
+        after = json.loads(follow.stdout.readline())
+        follow.send_signal(signal.SIGINT)
+        assert follow.wait(PATIENCE) == 130
+
+    assert [row["state"] for row in (before, after)] == ["done", "done"]
+    assert (after["branch"], after["id"] != before["id"]) == ("default", True)
 
 
 def test_tail_prints_deliveries_and_receipts_as_they_come_and_ends(here: Site) -> None:
