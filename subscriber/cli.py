@@ -15,12 +15,12 @@ from hgext_zmqhooks.service.errors import run
 from hgext_zmqhooks.service.life import set_up_logging
 from subscriber import daemon
 from subscriber.settings import load_settings
-from subscriber.verbs import change, look, prepare
+from subscriber.verbs import change, deliver, look, prepare
 from subscriber.verbs.base import Call, Verb
 from subscriber.views import Printer
 
 VERBS: Mapping[str, Verb] = {
-    verb.name: verb for verb in (*prepare.VERBS, *look.VERBS, *change.VERBS)
+    verb.name: verb for verb in (*prepare.VERBS, *look.VERBS, *deliver.VERBS, *change.VERBS)
 }
 
 

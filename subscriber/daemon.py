@@ -13,7 +13,6 @@ it again, and what was under way is found in the store.
 import logging
 import os
 import threading
-import time
 from collections.abc import Mapping
 
 import zmq
@@ -193,9 +192,10 @@ class Daemon:
     def _decide(self, request: Mapping[str, object], who: str) -> Rows:
         """What came over the control socket."""
         assert self._store is not None
-        rows = operate(self._store, request, who, time.time())
+        rows = operate(self._store, request, who, self._store.now())
         for row in rows:
-            log.warning("accepted by an operator", extra=fields(**row))
+            if row.get("changed", True):
+                log.warning("%s by an operator", row["kind"], extra=fields(**row))
         self._decisions.count += 1
         assert self._engine is not None
         self._engine.notify()

@@ -125,6 +125,23 @@ def _cells(item: Delivery) -> list[str]:
     return [*place, made, item.user or "-", node, "  ".join(_more(item))]
 
 
+def dead_letters(store: Reader, out: Printer, wanted: Wanted, limit: int) -> int:
+    """The newest dead ones, with the reason, oldest of them first."""
+    found = store.deliveries(wanted, min(limit, MAX_LIST), newest=True)
+    head = ["delivery", "rule", "repository", "branch", "node", "ended", "attempts", "reason"]
+    rows = []
+    for item in found:
+        place = [item.id, item.rule, item.repo, item.branch, (item.node or "-")[:12]]
+        cells = [*place, moment(item.ended) or "-", str(item.attempts), item.reason or "-"]
+        rows.append((delivery_row(item), [single(cell) for cell in cells]))
+    out.table(head, rows)
+    if not found:
+        out.block("no dead letters")
+    elif len(found) == limit:
+        out.block(f"the newest {limit}; --limit shows more")
+    return EXIT.OK
+
+
 def show(store: Reader, out: Printer, name: str) -> int:
     """A delivery with its receipts, or an event (journal/sequence) with its deliveries."""
     if "/" in name:

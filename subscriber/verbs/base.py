@@ -2,19 +2,22 @@
 
 import argparse
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from hgext_zmqhooks.service.config import nearest
 from hgext_zmqhooks.service.errors import EXIT, ServiceError
+from subscriber.control import Rows, ask, own_name
+from subscriber.host import Host
+from subscriber.operate import operate
 from subscriber.rule_settings import Rule
-from subscriber.settings import Settings, load_settings
+from subscriber.settings import Settings, beside, load_settings
 from subscriber.status import Running
 from subscriber.store.base import Reader
 from subscriber.store.connection import holder
-from subscriber.stores import open_reader
+from subscriber.stores import open_reader, open_store
 from subscriber.views import Printer
 
 
@@ -46,13 +49,27 @@ class Call:
         """The rule of this name; ServiceError, with the nearest one that there is."""
         rules = {rule.name: rule for rule in self.settings.rules}
         if name not in rules:
-            hint = nearest(name, list(rules))
-            raise ServiceError(f"{name}: no such rule in {self.settings.file}", hint=hint)
+            raise ServiceError(f"{name}: no such rule", hint=nearest(name, list(rules)))
         return rules[name]
 
     def store(self) -> Reader:
         """The store to look into; StoreError."""
         return open_reader(self.settings)
+
+    def tell(self, request: Mapping[str, object]) -> Rows:
+        """Have it done: by the running daemon, else here when none runs. ServiceError.
+
+        One process writes to a SQLite store, and the daemon has its lock as long as it runs.
+        """
+        settings = self.settings
+        rows = ask(beside(settings.state, ".control"), request)
+        if rows is not None:
+            return rows
+        if not settings.store.exists():
+            hint = f"the daemon makes it when it starts first: {self.running().command}"
+            raise ServiceError(f"{settings.store}: there is no such store yet", hint=hint)
+        with Host(settings.state, own_name()) as host, open_store(settings, host.lock) as store:
+            return operate(store, request, own_name(), store.now())
 
     def running(self) -> Running:
         """Whether the daemon of this configuration runs."""

@@ -1,34 +1,12 @@
-"""The verbs that change what is in the store.
+"""The verbs by which an operator decides: what is held, and which rules run."""
 
-One process writes to a SQLite store: the daemon, when it runs. So it is asked, and only when none
-runs the verb does it itself, with the store's lock.
-"""
-
-import time
 from argparse import ArgumentParser
-from collections.abc import Mapping
 
-from hgext_zmqhooks.service.errors import ServiceError
+from hgext_zmqhooks.service.errors import EXIT
 from subscriber import views
-from subscriber.control import Rows, ask, own_name
-from subscriber.host import Host
-from subscriber.operate import operate
-from subscriber.settings import Settings, beside
-from subscriber.stores import open_store
+from subscriber.views import moment, single
 
 from .base import Call, Verb
-
-
-def tell(settings: Settings, request: Mapping[str, object]) -> Rows:
-    """Let the running daemon do it, or do it here when none runs. ServiceError."""
-    rows = ask(beside(settings.state, ".control"), request)
-    if rows is not None:
-        return rows
-    if not settings.store.exists():
-        hint = f"the daemon makes it when it starts first: zmq-subscriber --config {settings.file}"
-        raise ServiceError(f"{settings.store}: there is no such store yet", hint=hint)
-    with Host(settings.state, own_name()) as host, open_store(settings, host.lock) as store:
-        return operate(store, request, own_name(), time.time())
 
 
 def _accept_words(parser: ArgumentParser) -> None:
@@ -40,9 +18,44 @@ def _accept_words(parser: ArgumentParser) -> None:
 def _accept(call: Call) -> int:
     names = ("verb", "target", "branch", "journal")
     request = {name: getattr(call.words, name) for name in names}
-    return views.accepted(tell(call.settings, request), call.out)
+    return views.accepted(call.tell(request), call.out)
+
+
+def _rule_words(parser: ArgumentParser) -> None:
+    parser.add_argument("rule", metavar="RULE", help="its name in the configuration")
+
+
+def _pause_words(parser: ArgumentParser) -> None:
+    _rule_words(parser)
+    parser.add_argument("--reason", default="", metavar="TEXT", help="for who looks at `status`")
+
+
+def _pause(call: Call) -> int:
+    rule = call.rule(call.words.rule).name
+    (row,) = call.tell({"verb": "pause", "rule": rule, "reason": call.words.reason})
+    shown = row | {"at": moment(float(str(row["at"])))}
+    text = f"rule {rule}: {'paused' if row['changed'] else 'is paused already'}"
+    why = f": {row['reason']}" if row["reason"] else ""
+    said = single(f"{text}, by {row['who']} at {shown['at']}{why}")
+    go_on = f"what runs goes on; then nothing of it starts until: resume {rule}"
+    call.out.row(shown, f"{said}\n  {go_on}")
+    return EXIT.OK
+
+
+def _resume(call: Call) -> int:
+    rule = call.words.rule
+    with call.store() as store:
+        paused = {row.rule for row in store.paused()}
+    if rule not in paused:  # of a rule that is not configured any more a pause may be left
+        call.rule(rule)
+    (row,) = call.tell({"verb": "resume", "rule": rule})
+    done = f"resumed, by {row['who']}" if row["changed"] else "is not paused: nothing to do"
+    call.out.row(row, single(f"rule {rule}: {done}"))
+    return EXIT.OK
 
 
 VERBS = (
     Verb("accept", "let pass what is held, or a journal that is stopped", _accept, _accept_words),
+    Verb("pause", "start nothing more of a rule, and keep its deliveries", _pause, _pause_words),
+    Verb("resume", "start the deliveries of a rule again", _resume, _rule_words),
 )

@@ -131,21 +131,43 @@ def test_a_lost_store_is_filled_from_the_journals_again(machine: Machine) -> Non
     wait_for(lambda: len(machine.done(config(machine))) == 2)
 
 
-def test_a_dead_delivery_is_run_by_hand(machine: Machine) -> None:
+def test_a_dead_delivery_is_understood_and_runs_again(machine: Machine) -> None:
     script = config(machine).with_name("build.sh")
     good = script.read_text()
+    script.write_text("echo no disk; exit 65\n")
+    push_again(machine)
+    listed = f"{SUBSCRIBER}{config(machine)} dead --json"
+    wait_for(lambda: machine.run(listed) != "")
+    (dead,) = map(json.loads, machine.run(listed).splitlines())
+    find, understand, attempt, redeliver, several = commands(machine, "when-an-action-fails.md")
+
+    assert dead["id"] in machine.run(find)
+    assert "no disk" in machine.run(understand.replace("ID", dead["id"]))
+    script.write_text(good)
+    assert "done: " in machine.run(attempt)
+    machine.run(redeliver.replace("ID", dead["id"][:10]))
+
+    wait_for(lambda: len(machine.done(config(machine))) == 2)
+    assert machine.run(listed) == ""
+
+    # And so do all of a rule, which here is one
     script.write_text("exit 65\n")
     push_again(machine)
-    listed = f"{SUBSCRIBER}{config(machine)} deliveries --state dead --json"
     wait_for(lambda: machine.run(listed) != "")
     script.write_text(good)
+    machine.run(several)
+    wait_for(lambda: len(machine.done(config(machine))) == 3)
 
-    (recipe,) = commands(machine, "run-again.md")
-    said = machine.run(recipe)
 
-    node = machine.run("hg -R clone-default log -r tip -T '{node}'")
-    assert said.endswith(f" pushed to team/app, now at {node}\n")
-    assert config(machine).with_name("event.json").read_text().count("\n") == 1
+def test_a_rule_is_paused_and_resumed(machine: Machine) -> None:
+    pause, waiting, resume = commands(machine, "pause-a-rule.md")
+
+    machine.run(pause)
+    push_again(machine)
+    wait_for(lambda: " pending " in machine.run(waiting))
+    machine.run(resume)
+
+    wait_for(lambda: len(machine.done(config(machine))) == 2)
 
 
 def test_a_rule_is_tried_and_run(machine: Machine) -> None:
