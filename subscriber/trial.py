@@ -65,8 +65,7 @@ def compare(given: Trial, specs: Sequence[RuleSpec], out: Printer) -> dict[str, 
     out.row(_event_row(given), _event_line(given.event))
     found = {}
     for spec in specs:
-        rule = compile_rule(spec)
-        row, text = _judged(rule, given.event)
+        row, text = judged(compile_rule(spec), [given.event])
         out.row(row, text)
         found[spec.name] = bool(row["matches"])
     return found
@@ -114,9 +113,10 @@ def _event_line(event: Event) -> str:
     return single(f"event {event.topic}  {nodes}  {event.origin}  pushed by {who or '-'}")
 
 
-def _judged(rule: Rule, event: Event) -> tuple[dict[str, object], str]:
-    unmet = why_not(rule, [event])
-    made = len(deliveries([rule], [event], 0.0))
+def judged(rule: Rule, parts: Sequence[Event]) -> tuple[dict[str, object], str]:
+    """Whether a rule takes an event, and why not: as JSON and as lines of text."""
+    unmet = why_not(rule, parts)
+    made = len(deliveries([rule], parts, 0.0))
     row: dict[str, object] = {
         "kind": "rule",
         "rule": rule.spec.name,

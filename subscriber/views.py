@@ -254,6 +254,8 @@ def _more(item: Delivery) -> Iterator[str]:
     """What there is to say of a delivery that does not just run and end well."""
     if item.attempts > 1:
         yield f"attempts {item.attempts}"
+    if item.claimed is not None:
+        yield f"since {moment(item.claimed)} by {item.owner}"
     if item.due is not None:
         yield f"next {moment(item.due)}"
     if item.reason and item.state is not State.DONE:
@@ -288,5 +290,5 @@ def receipt_line(receipt: Receipt) -> str:
     took = outcome.ended - outcome.started
     return single(
         f"attempt {receipt.attempt}  {outcome.verdict}  {outcome.reason or '-'}"
-        f"  {moment(outcome.started)}  {took:.3f} s"
+        f"  {moment(outcome.started)}  {took:.3f} s  by {receipt.owner}"
     )

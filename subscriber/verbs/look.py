@@ -1,21 +1,27 @@
 """The verbs that look into the store and change nothing."""
 
+import re
 import time
 from argparse import ArgumentParser
 from pathlib import Path
 
 from subscriber import credentials, views
 from subscriber.audit import audit
+from subscriber.daemon import rule_spec
 from subscriber.follow import Changes, follow, tail
 from subscriber.inside import find_repository, look, relay_settings
 from subscriber.repository import Repository
 from subscriber.status import Around, status
+from subscriber.store.base import MIN_NODE
 from subscriber.store.values import Terms
+from subscriber.trace import trace
 
-from .base import Call, Verb, count
+from .base import Call, Usage, Verb, count
 from .filters import add_filters, add_state, wanted
 
 LISTED = 20
+
+_NODE = re.compile(f"[0-9a-f]{{{MIN_NODE},40}}")
 
 
 def _status(call: Call) -> int:
@@ -71,6 +77,20 @@ def _tail(call: Call) -> int:
         return tail(store, call.out, call.words.count)
 
 
+def _trace_words(parser: ArgumentParser) -> None:
+    parser.add_argument("node", metavar="NODE", help="a changeset's hash; a beginning will do")
+
+
+def _trace(call: Call) -> int:
+    node = call.words.node.lower()
+    if not _NODE.fullmatch(node):
+        hint = "`hg log -r REV -T '{node}'` prints it"
+        raise Usage(f"{node}: not {MIN_NODE} to 40 hex digits of a changeset's hash", hint=hint)
+    specs = [rule_spec(rule) for rule in call.settings.rules]
+    with call.store() as store:
+        return trace(store, call.out, node, specs)
+
+
 def _audit_words(parser: ArgumentParser) -> None:
     parser.add_argument("repo", metavar="REPO", help="its name, as in topics")
     parser.add_argument("--repository", type=Path, metavar="PATH", help="its folder on this host")
@@ -92,5 +112,6 @@ VERBS = (
     Verb("deliveries", "list the newest deliveries", _deliveries, _deliveries_words),
     Verb("show", "show a delivery with its receipts, or an event", _show, _show_words),
     Verb("tail", "print new deliveries and receipts as they come", _tail, _tail_words),
+    Verb("trace", "say what a changeset caused", _trace, _trace_words),
     Verb("audit", "compare what was received with the repository's heads", _audit, _audit_words),
 )

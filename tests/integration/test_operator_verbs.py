@@ -269,6 +269,7 @@ def test_what_shall_run_again_says_why_it_waits(here: Site) -> None:
         ["dead", "--give-up", "--rule", "build"],
         ["pause", "build"],
         ["resume", "build"],
+        ["trace", "abcdef"],
         ["deliveries", "--follow"],
     ],
 )

@@ -271,6 +271,45 @@ def test_deliveries_are_followed(here: Site) -> None:
     assert (after["branch"], after["id"] != before["id"]) == ("default", True)
 
 
+def test_a_changeset_is_traced(here: Site) -> None:
+    nodes = [f"{number:02x}" * 20 for number in (1, 2)]
+    repo = here.repo()
+    for node in nodes:
+        item = {
+            "node": node,
+            "parents": [],
+            "user": "Alice",
+            "date": "2026-11-21T10:15:00+01:00",
+            "description": "x",
+            "phase": "draft",
+            "topic": None,
+            "closes_branch": False,
+            "files": [],
+            "truncated": False,
+        }
+        repo.commit(draft(changesets=[json.dumps(item).encode()]))
+    daemon = here.start()
+    here.wait_runs(2)
+    wait_for(lambda: len(here.rows("deliveries", "--state", "done")) == 2, "all are done")
+
+    event, made, attempt = here.rows("trace", nodes[1][:8].upper())
+    text = here.ask("trace", nodes[1])
+    unknown = here.ask("trace", "abcdef")
+    odd = here.ask("trace", "tip")
+
+    assert (event["nodes"], event["event_id"]) == ([nodes[1]], made["event_id"])
+    assert (made["rule"], made["state"], attempt["delivery"]) == ("build", "done", made["id"])
+    assert attempt["owner"].endswith(f"/{daemon.pid}")
+    assert [line.split()[0] for line in text.stdout.splitlines()] == [
+        "event",
+        made["id"],
+        "attempt",
+    ]
+    assert (unknown.returncode, odd.returncode) == (1, 2)
+    assert unknown.stdout.startswith("nothing is known of abcdef")
+    assert "hg log -r REV" in odd.stderr
+
+
 def test_tail_prints_deliveries_and_receipts_as_they_come_and_ends(here: Site) -> None:
     repo = here.repo()
     here.start()
