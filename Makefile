@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FUZZ_STAMP := $(VENV)/.installed-fuzz
 
-.PHONY: demo test test-long lint bench fuzz soak coverage mutate-trust clean help
+.PHONY: demo test test-long lint bench fuzz soak chaos coverage mutate-trust clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -46,6 +46,9 @@ SECONDS ?= 60
 SEED ?= 1
 soak: $(STAMP)  ## kill and stop everything at random, SECONDS long, with SEED: by hand, prints a table
 	PYTHONPATH=tests $(BIN)/python -m fault.soak --seconds $(SECONDS) --seed $(SEED)
+
+chaos: $(STAMP)  ## kill and stop daemons while they work through 10,000 events, with SEED: by hand, prints counts
+	PYTHONPATH=tests $(BIN)/python -m fault.fleet --store sqlite --seed $(SEED)
 
 $(FUZZ_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --group fuzz

@@ -1,0 +1,87 @@
+"""What actions did, in the order in which they did it, and whether that was in order.
+
+Each effect names its lane (rule and branch), the place of its event and the fence under which it
+was made. Two ways to look at the same effects:
+
+    careless   takes every effect; an older one may come after a newer one of its lane
+    fenced     keeps the highest fence it saw for each lane, and refuses an effect with a lower one
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPT = """\
+#!/bin/sh
+# Its whole effect is one line.
+echo "$ZMQHOOKS_RULE:$ZMQHOOKS_REPO:$ZMQHOOKS_BRANCH ${ZMQHOOKS_EVENT_ID##*/}" \\
+    "$ZMQHOOKS_DELIVERY_ID $ZMQHOOKS_FENCE" >> effects
+"""
+
+
+@dataclass(frozen=True)
+class Effect:
+    lane: str
+    sequence: int
+    delivery: str
+    fence: int
+
+
+class Effects:
+    """Those in a file that scripts write to; read on where the last look ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+        self.all: list[Effect] = []
+        self.deliveries: set[str] = set()
+
+    def look(self) -> int:
+        """How many deliveries had an effect so far."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                whole, newline, _ = file.read().rpartition(b"\n")
+            self._read += len(whole + newline)
+            for line in whole.decode().splitlines():
+                lane, sequence, delivery, fence = line.split(" ")
+                self.all.append(Effect(lane, int(sequence), delivery, int(fence)))
+                self.deliveries.add(delivery)
+        return len(self.deliveries)
+
+
+@dataclass
+class Order:
+    """`behind`: effects that came after one of a later event of their lane; `again`: of the same
+    event. `refused`: by their fence.
+    """
+
+    behind: int = 0
+    again: int = 0
+    refused: int = 0
+
+
+def careless(effects: Iterable[Effect]) -> Order:
+    """Every effect is taken."""
+    order, newest = Order(), dict[str, int]()
+    for one in effects:
+        last = newest.get(one.lane, 0)
+        order.behind += one.sequence < last
+        order.again += one.sequence == last
+        newest[one.lane] = max(last, one.sequence)
+    return order
+
+
+def fenced(effects: Iterable[Effect]) -> Order:
+    """An effect is taken unless one of its lane had a higher fence."""
+    taken, highest = list[Effect](), dict[str, int]()
+    refused = 0
+    for one in effects:
+        if one.fence < highest.get(one.lane, 0):
+            refused += 1
+            continue
+        highest[one.lane] = one.fence
+        taken.append(one)
+    order = careless(taken)
+    order.refused = refused
+    return order
