@@ -165,15 +165,17 @@ def _names(paths: tuple[Path, ...]) -> str:
 
 
 def _store(settings: Settings) -> str:
-    _writable(settings, "store", settings.store, ("", ".lock"))
-    key = "store" if settings.state == settings.store else "state"
+    place = settings.store
+    if isinstance(place, Path):
+        _writable(settings, "store", place, ("", ".lock"))
+    key = "store" if settings.state == place else "state"
     _writable(settings, key, settings.state, (".lock", ".runners"))
     try:
         store = glance(settings)
     except StoreError as error:
-        raise ConfigError(
-            settings.file, "store", str(settings.store), error.reason, error.hint
-        ) from None
+        if not isinstance(place, Path):
+            raise Unreachable(f"{place}: {error.reason}", hint=error.hint) from None
+        raise ConfigError(settings.file, "store", str(place), error.reason, error.hint) from None
     if store is not None:
         store.close()
     return str(settings.store)

@@ -61,6 +61,17 @@ def load_credentials(settings: Settings, keyring: Keyring | None = None) -> Cred
     return Credentials(secret, keyring, certificate.sub, certificate.read, certificate)
 
 
+def name_of(settings: Settings) -> str:
+    """The subscriber's name, whether its key counts or not. ServiceError."""
+    if settings.name is not None:
+        return settings.name
+    token = files.load_secret(settings.key).certificate
+    if token is None:
+        reason, hint = "it has no certificate, so it has no name", "make one: zmq-keys issue"
+        raise ConfigError(settings.file, "key", str(settings.key), reason, hint)
+    return certificates.decode(token).sub
+
+
 def _ours(settings: Settings) -> Named:
     return Named(
         file=settings.file,

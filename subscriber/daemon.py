@@ -53,7 +53,7 @@ from subscriber.reload import Reload
 from subscriber.retention import Retention
 from subscriber.settings import Peer, Settings, beside
 from subscriber.store.base import Store
-from subscriber.stores import open_store
+from subscriber.stores import await_store
 
 INSIDE = "inside"
 """Name of the relay inside, under which the store keeps its journals."""
@@ -105,7 +105,10 @@ class Daemon:
         credentials = load_credentials(settings)
         inside = relay_settings(settings)
         self._host = host = Host(settings.state, credentials.name)
-        self._store = store = open_store(settings, host.lock)
+        store = await_store(settings, host.lock, self._life.stop)
+        if store is None:
+            return
+        self._store = store
         host.inherit(store, self._life.stop)
         remotes = [remote(peer) for peer in settings.relays]
         if inside is not None:

@@ -54,10 +54,16 @@ class Host:
     def inherit(self, store: Store, stop: Stop) -> None:
         """Wait until the former daemon's commands have ended, then take back what it held.
 
-        ServiceError when they do not end. Whose store nobody shares frees all that is held.
+        ServiceError when they do not end. In a store that nobody shares, all that is held was its.
         """
         await_runners(beside(self._state, ".runners"), RUNNERS_BOUND, stop)
-        freed = store.release_leases(time.time())
+        former = self.lock.former
+        freed = 0
+        if not store.shared:
+            freed = store.release_leases(store.now())
+        elif former:
+            freed = store.release_leases(store.now(), former)
+            store.yield_journals(former)
         if freed:
             log.warning("attempts were lost with the former daemon", extra=fields(count=freed))
         self.lock.sign(self.owner)

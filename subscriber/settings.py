@@ -8,7 +8,7 @@
     relays:                               # and, or instead, relays elsewhere
       - {address: tcp://hg1.example.com:5701, certificate: /etc/zmqhooks/hg1.cert}
     start: latest                         # latest, earliest, or an age such as 24h
-    store: sqlite:/var/lib/zmqhooks/ci.db
+    store: sqlite:/var/lib/zmqhooks/ci.db # or a server that hosts share: store_settings
     workers: 8                            # actions at once
     keep: 30d                             # receipts and events of what is done
     state: /var/lib/zmqhooks/ci.db        # what belongs to this host; default: the store's path
@@ -31,6 +31,7 @@ from hgext_zmqhooks.service.errors import ConfigError
 from hgext_zmqhooks.wire.topics import Pattern
 from subscriber.actions.settings import Wrong
 from subscriber.rule_settings import Rule, many, wrong_rules
+from subscriber.store_settings import Server, StoreAddress, store_address
 
 Start = Literal["latest", "earliest"] | float
 """Where a name seen for the first time begins; a number is an age in seconds."""
@@ -41,9 +42,6 @@ MIN_KEEP = 3600
 MAX_KEEP = 3650 * 86400
 LEASE = 60.0
 MIN_LEASE, MAX_LEASE = 2.0, 3600.0
-
-_STORES = "sqlite:/var/lib/zmqhooks/NAME.db"
-_REDIS = ("redis:", "rediss:", "unix:", "redis+unix:")
 
 
 class Peer(Frozen, frozen=True):
@@ -61,7 +59,7 @@ class _File(Frozen, frozen=True):
 
     key: Path
     trust: tuple[Path, ...]
-    store: str
+    store: str | Server
     rules: tuple[Rule, ...]
     name: str | None = None
     revocations: tuple[Path, ...] = ()
@@ -88,7 +86,7 @@ class Settings:
     relay: dict[str, Any] | None
     relays: tuple[Peer, ...]
     start: Start
-    store: Path
+    store: StoreAddress
     rules: tuple[Rule, ...]
     revocations: tuple[Path, ...]
     workers: int
@@ -119,7 +117,7 @@ def load_settings(path: Path) -> Settings:
         raise ConfigError(path, "relay", None, "missing, and `relays` names none either", hint)
     for key, value, reason, hint in _wrong(written):
         raise ConfigError(path, key, value, reason, hint)
-    store = _store(path, written.store)
+    store = store_address(path, written.store)
     return Settings(
         file=path,
         name=written.name,
@@ -130,7 +128,7 @@ def load_settings(path: Path) -> Settings:
         start=_start(path, written.start),
         store=store,
         rules=written.rules,
-        state=written.state or store,
+        state=written.state or (store if isinstance(store, Path) else path.with_suffix("")),
         lease=float(written.lease),
         revocations=written.revocations,
         workers=written.workers,
@@ -163,16 +161,6 @@ def _start(path: Path, value: str | float) -> Start:
     except ValueError:
         reason = "neither latest, earliest nor an age such as 24h"
         raise ConfigError(path, "start", value, reason, "write start: latest") from None
-
-
-def _store(path: Path, value: str) -> Path:
-    if value.startswith(_REDIS):
-        reason = "a store shared by several hosts is not available yet"
-        raise ConfigError(path, "store", value, reason, f"use {_STORES}")
-    scheme, _, file = value.partition(":")
-    if scheme != "sqlite" or not file or "\0" in file:
-        raise ConfigError(path, "store", value, "not the address of a store", f"use {_STORES}")
-    return path.parent / file
 
 
 def _wrong(written: _File) -> Iterator[Wrong]:

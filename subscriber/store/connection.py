@@ -20,7 +20,7 @@ from typing import Self
 from hgext_zmqhooks.service.access import me, obstacle, remedy, rights
 
 from . import migrate
-from .errors import StoreError
+from .errors import NoStore, StoreError
 
 Connection = sqlite3.Connection
 Cursor = sqlite3.Cursor
@@ -240,9 +240,7 @@ def open_reader(path: Path) -> Connection:
     """A connection that cannot write; usable while a daemon writes."""
     closed = obstacle(path, os.R_OK)
     if closed and closed.endswith("does not exist"):
-        raise StoreError(
-            str(path), "there is no such store yet", "the daemon makes it when it starts first"
-        )
+        raise NoStore(str(path))
     if closed:
         raise StoreError(str(path), closed, "run this as the user of the daemon")
     with mapped(str(path)):

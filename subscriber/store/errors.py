@@ -15,6 +15,14 @@ class StoreError(ServiceError):
         self.reason = reason
 
 
+class NoStore(StoreError):  # noqa: N818 - what there is
+    """There is none yet: the daemon makes it when it starts first."""
+
+    def __init__(self, file: str) -> None:
+        hint = "the daemon makes it when it starts first"
+        super().__init__(file, "there is no such store yet", hint)
+
+
 class Conflict(StoreError):  # noqa: N818 - a verdict, read as a sentence
     """Somebody else moved this journal's position; read the journal's row again.
 

@@ -17,7 +17,7 @@ import redis
 from hgext_zmqhooks.service.redis_client import TIMEOUT, RedisAddress, connect, explain
 
 from . import redis_forms as forms
-from .errors import StoreError
+from .errors import NoStore, StoreError
 
 FILES = ("redis.lua", "redis_intake.lua", "redis_engine.lua", "redis_reader.lua")
 PREFIX = "zmqhooks1_"
@@ -152,8 +152,7 @@ class Session:
             self._load(text)
             found = self._hello()
         if found is None or found[1] is None:
-            hint = "the daemon makes it when it starts first"
-            raise StoreError(self.file, "there is no such store yet", hint)
+            raise NoStore(self.file)
         return found
 
     def _hello(self) -> tuple[int, bytes | None, int] | None:

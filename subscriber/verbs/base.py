@@ -65,7 +65,7 @@ class Call:
         rows = ask(beside(settings.state, ".control"), request)
         if rows is not None:
             return rows
-        if not settings.store.exists():
+        if isinstance(settings.store, Path) and not settings.store.exists():
             hint = f"the daemon makes it when it starts first: {self.running().command}"
             raise ServiceError(f"{settings.store}: there is no such store yet", hint=hint)
         with Host(settings.state, own_name()) as host, open_store(settings, host.lock) as store:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from subscriber import credentials, views
 from subscriber.audit import audit
-from subscriber.daemon import rule_spec
+from subscriber.compiled import rule_spec
 from subscriber.follow import Changes, follow, tail
 from subscriber.inside import find_repository, look, relay_settings
 from subscriber.repository import Repository

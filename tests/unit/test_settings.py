@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hgext_zmqhooks.service.errors import ConfigError
+from hgext_zmqhooks.service.redis_client import RedisAddress, RedisUrl, parse_address
 from subscriber.settings import Settings, load_settings
 
 GOOD = """
@@ -93,6 +94,36 @@ def test_everything_the_design_shows_is_accepted(tmp_path: Path) -> None:
     assert settings.patterns == ("hg:team/*:default:", "hg:**:stable:")
 
 
+@pytest.mark.parametrize(
+    "url", ["redis://db.example.com:6380/2", "rediss://db/0", "unix:///run/valkey.sock?db=1"]
+)
+def test_a_store_may_be_a_server_that_hosts_share(tmp_path: Path, url: str) -> None:
+    settings = load(tmp_path, SMALL.replace("sqlite:ci.db", url))
+
+    assert settings.store == parse_address(url)
+    # Then what belongs to this host stands beside the configuration.
+    assert settings.state == tmp_path / "subscriber"
+
+
+def test_a_server_may_have_more_to_say(tmp_path: Path) -> None:
+    store = """
+  url: rediss://ci/0
+  credentials: redis.secret
+  ca: /etc/ca.pem
+  sentinels: ["s1:26379", s2]
+  service: ci"""
+
+    settings = load(tmp_path, SMALL.replace(" sqlite:ci.db", store))
+
+    assert settings.store == RedisAddress(
+        url=RedisUrl.parse("rediss://ci/0"),
+        credentials=tmp_path / "redis.secret",
+        ca=Path("/etc/ca.pem"),
+        sentinels=(("s1", 26379), ("s2", 26379)),
+        service="ci",
+    )
+
+
 def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     settings = load(tmp_path, SMALL)
 
@@ -130,11 +161,28 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
         ("store: sqlite:ci.db", "store: ci.db", "store", "ci.db", "not the address", "sqlite:"),
         (
             "store: sqlite:ci.db",
-            "store: redis://h:6379/0",
+            "store: redis://u:p@h:6379/0",
             "store",
-            "redis://h:6379/0",
-            "not available yet",
-            "sqlite:",
+            None,
+            "names a user or a password",
+            "",
+        ),
+        ("store: sqlite:ci.db", "store: {url: redis://h/x}", "store.url", None, "database", ""),
+        (
+            "store: sqlite:ci.db",
+            "store: {uri: redis://h/0}",
+            "store.uri",
+            None,
+            "unknown key",
+            "url",
+        ),
+        (
+            "store: sqlite:ci.db",
+            "store: {url: redis://h/0, service: ci}",
+            "store.url",
+            None,
+            "go together",
+            "name both",
         ),
         ("start: 24h", "start: soon", "start", "soon", "neither latest, earliest nor", ""),
         ("lease: 2m", "lease: 1s", "lease", "1s", "not between 2s and 1h", "60s"),
