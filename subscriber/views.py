@@ -207,6 +207,9 @@ def _no_event(store: Reader, journal: str, number: int) -> ServiceError:
     name = f"{journal}/{number}"
     if number > (row.scanned or 0):
         return ServiceError(f"{name}: not read yet", hint=f"it is read up to {row.scanned or 0}")
+    if number <= row.pruned:
+        hint = "`keep` says how long events of what is done are kept"
+        return ServiceError(f"{name}: forgotten, as it is done and old", hint=hint)
     if number <= (row.origin or 0):
         hint = "`start` says where a new subscriber begins"
         return ServiceError(f"{name}: reading began after it", hint=hint)

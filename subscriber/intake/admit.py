@@ -37,10 +37,14 @@ from subscriber.store.values import Incoming
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """How far another journal of the repository was read, and behind which sequence that began."""
+    """How far another journal of the repository was read, and behind which sequence that began.
+
+    `pruned`: up to which sequence its events were forgotten since.
+    """
 
     scanned: int
     origin: int
+    pruned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,10 @@ class Known:
 
     `repo`: whose it is, None until an event says it. `others`: further journals of that
     repository, known before it; `earlier(journal)`: how far one of that repository, whenever it
-    became known, was read, None for any other. `digest(journal, sequence)` and `token(sha256)` ask
-    the store. `admitted`: the sequences that a person lets pass although they do not fit what is
-    stored; `vouched`: up to which one a person answers for events under a revoked certificate.
+    became known, was read, None for any other. `digest(journal, sequence)`, `token(sha256)` and
+    `chain(journal)`, which has what was forgotten too, ask the store. `admitted`: the sequences
+    that a person lets pass although they do not fit what is stored; `vouched`: up to which one a
+    person answers for events under a revoked certificate.
     """
 
     journal: str
@@ -63,6 +68,7 @@ class Known:
     digest: Callable[[str, int], str | None] = field(default=lambda _journal, _sequence: None)
     token: Callable[[str], bytes | None] = field(default=lambda _sha256: None)
     earlier: Callable[[str], Earlier | None] = field(default=lambda _journal: None)
+    chain: Callable[[str], Mapping[str, Link]] = field(default=lambda _journal: {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +280,7 @@ class _Gate:
         if not self._known.others and self._known.earlier(before.journal) is None:
             return
         place = f"{before.journal}/{before.sequence}"
-        stored = self._known.digest(before.journal, before.sequence)
+        stored = self._continued(before, event.branch)
         if stored is None:
             self._check_had(before, place)
         elif stored != before.sha256:
@@ -283,10 +289,16 @@ class _Gate:
                 f"it continues {place} with SHA-256 {before.sha256}, stored is {stored}",
             )
 
+    def _continued(self, before: Continued, branch: str) -> str | None:
+        """The digest of what is continued, which is kept though the event itself was forgotten."""
+        stored = self._known.digest(before.journal, before.sequence)
+        head = self._known.chain(before.journal).get(branch) if stored is None else None
+        return head.sha256 if head and head.sequence == before.sequence else stored
+
     def _check_had(self, before: Continued, place: str) -> None:
-        """What is continued and not stored must be something that we never asked for."""
+        """What is continued and not stored: we never asked for it, or have forgotten it."""
         earlier = self._known.earlier(before.journal)
-        if earlier is None or before.sequence <= earlier.origin:
+        if earlier is None or before.sequence <= max(earlier.origin, earlier.pruned):
             return
         self.missing = (before.journal, before.sequence)
         first = max(earlier.scanned, earlier.origin) + 1
@@ -297,11 +309,11 @@ class _Gate:
         raise Refused("gap", f"it continues {place}; {what}")
 
     def _link(self, event: Event) -> None:
-        """Remember what the branch stands behind, where that is stored and of this repository."""
+        """Remember what the branch stands behind, where that was stored, of this repository."""
         before = event.continues
         if before is None or self._known.earlier(before.journal) is None:
             return
-        if self._known.digest(before.journal, before.sequence) == before.sha256:
+        if self._continued(before, event.branch) == before.sha256:
             self._continues[event.branch] = before
 
     def result(self, scanned: int, stop: Stop | None) -> Admitted:

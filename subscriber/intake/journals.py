@@ -7,7 +7,7 @@ position in the store never does.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.sequence import JournalState
@@ -165,6 +165,7 @@ class Journals:
             digest=self._store.record_digest,
             token=self._store.certificate,
             earlier=lambda other: self._earlier(here, other),
+            chain=self._store.chain,
         )
 
     def introduced(self, journal: str) -> bool:
@@ -320,7 +321,11 @@ class Journals:
         if journal == here.journal or here.repo is None:
             return None
         other = self._all.get(journal) or self._elsewhere.get(here.repo, {}).get(journal)
-        return other.earlier if other is not None and other.repo == here.repo else None
+        if other is None or other.repo != here.repo or other.earlier is None:
+            return None
+        # Events are forgotten meanwhile, so that only the store knows how far.
+        pruned = [row.pruned for row in self._store.journals() if row.journal == journal]
+        return replace(other.earlier, pruned=max(pruned, default=0))
 
     def _lacks(self, journal: str, stop: Stop) -> tuple[tuple[str, int], ...]:
         """What is missing stands behind the last event of its branch, or where reading began.

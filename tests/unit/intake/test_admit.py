@@ -385,7 +385,7 @@ def replace_first(journal: Journal) -> Record:
     "earlier",
     [
         {},  # of another repository, or never told of
-        {FIRST: Earlier(scanned=9, origin=5)},  # reading began behind it, or it was pruned
+        {FIRST: Earlier(scanned=9, origin=5)},  # reading began behind it, or the relay pruned it
     ],
 )
 def test_what_was_never_asked_for_need_not_be_there(earlier: Mapping[str, Earlier]) -> None:

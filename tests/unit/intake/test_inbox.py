@@ -437,6 +437,89 @@ def test_a_valid_event_frees_what_was_held_in_the_journals_before_its_own(world:
     assert world.store.held() == []
 
 
+def forget(world: World) -> None:
+    """Everything that can be: what is to be done of it was done."""
+    names = [item.id for item in world.deliveries()]
+    world.store.bury(names, "given up", NOW)
+    while world.store.prune(NOW + 1, 100):
+        pass
+    assert world.store.events(0, 9) == []
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_journal_goes_on_behind_events_that_were_forgotten(world: World, restarted) -> None:
+    # Given a journal whose events were all forgotten
+    journal = Journal(SIGNER)
+    records = [journal.record(), journal.record("b"), journal.record()]
+    world.welcome(info(9))
+    assert world.inbox.take(batch(records, SIGNER)) == 3
+    forget(world)
+    if restarted:
+        world.restart()
+        world.welcome(info(9))
+
+    # When the next ones come, on each branch
+    following = [journal.record("b"), journal.record(), journal.record("new")]
+
+    # Then they are taken, and an event that is missing between is still found to be
+    assert world.inbox.take(batch(following, SIGNER)) == 6
+    assert (world.sequences(), world.row().stopped) == ([4, 5, 6], None)
+    journal.record()
+    assert world.inbox.take(batch([journal.record()], SIGNER)) is None
+    assert world.row().stopped.startswith("gap at sequence 8")
+
+
+def test_a_forgotten_event_that_is_sent_again_does_nothing(world: World) -> None:
+    journal = Journal(SIGNER)
+    records = [journal.record(), journal.record()]
+    world.welcome(info(9))
+    world.inbox.take(batch(records, SIGNER))
+    forget(world)
+
+    assert world.inbox.take(batch([*records, journal.record()], SIGNER)) == 3
+
+    assert world.sequences() == [3]
+    assert [item.last for item in world.deliveries()] == [3]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_journal_continues_one_whose_events_were_forgotten(world: World, restarted) -> None:
+    _, following = continued(world, read=3)
+    forget(world)
+    if restarted:
+        world.restart()
+        world.welcome(info(3), info(1, TWO))
+
+    assert world.inbox.take(batch([following], SIGNER, journal=TWO)) == 1
+
+    assert world.row(TWO).stopped is None
+
+
+def test_a_journal_that_continues_other_bytes_than_those_forgotten_is_a_fork(world: World) -> None:
+    continued(world, read=3)
+    forget(world)
+    forged = Journal(SIGNER, journal=TWO, continuing=True)
+
+    following = forged.record(continues=Continued(ONE, 3, "ab" * 32))
+    assert world.inbox.take(batch([following], SIGNER, journal=TWO)) is None
+
+    assert world.row(TWO).stopped.startswith("fork at sequence 1")
+
+
+def test_what_is_continued_may_be_older_than_the_newest_that_was_forgotten(world: World) -> None:
+    # Given a repository whose newest transaction was undone
+    old, new = Journal(SIGNER), Journal(SIGNER, journal=TWO, continuing=True)
+    records = [old.record()]
+    last = old.last["default"]
+    world.welcome(info(2), info(1, TWO))
+    world.inbox.take(batch([*records, old.record()], SIGNER))
+    forget(world)
+
+    following = new.record(continues=Continued(ONE, last.sequence, last.sha256))
+
+    assert world.inbox.take(batch([following], SIGNER, journal=TWO)) == 1
+
+
 def test_other_bytes_at_a_known_place_are_a_fork(world: World) -> None:
     world.welcome(info(1))
     world.inbox.take(batch([Journal(SIGNER).record()], SIGNER))
