@@ -84,7 +84,8 @@ class Configuration:
         if wanted == self.in_force:
             return False
         work = compiled(wanted, self._place)
-        self._read_by(work)
+        if wanted.rules != self.in_force.rules:
+            self._read_by(work)
         self._engine.change(work.specs, work.actions, wanted.workers)
         self._retention.change(wanted.keep)
         self.in_force = wanted

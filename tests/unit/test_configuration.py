@@ -90,6 +90,16 @@ def test_every_part_takes_it_up_and_it_is_counted(here: Site, parts: Parts) -> N
     assert (parts.counted("taken-up"), parts.counted("refused")) == (1, 0)
 
 
+def test_sessions_go_on_where_only_the_number_of_workers_changed(here: Site, parts: Parts) -> None:
+    tools = parts.current.tools
+    here.configure(workers=3)
+
+    assert parts.load() is True
+
+    assert parts.current.tools is tools
+    assert parts.it.in_force.workers == 3
+
+
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
