@@ -9,7 +9,6 @@ from subscriber.actions.base import Action
 from subscriber.actions.make import make, refused
 from subscriber.actions.place import Place
 from subscriber.engine.rules import RuleSpec, compile_rule, deliveries
-from subscriber.engine.schedule import Retry
 from subscriber.intake.inbox import Match
 from subscriber.rule_settings import Rule, many
 from subscriber.settings import Settings, followed
@@ -43,7 +42,7 @@ def compiled(settings: Settings, place: Place) -> Compiled:
 
 def rule_spec(rule: Rule) -> RuleSpec:
     """A rule as the engine takes it."""
-    when, retry = rule.when, rule.retry
+    when = rule.when
     return RuleSpec(
         name=rule.name,
         topics=many(when.topic),
@@ -54,10 +53,10 @@ def rule_spec(rule: Rule) -> RuleSpec:
         pushers=many(when.pusher),
         origins=many(when.origin),
         each=rule.each,
-        timeout=float(rule.timeout),
+        timeout=rule.limit,
         order=rule.order,
         latest=rule.overlap == "latest",
         concurrency=rule.concurrency,
         lock=rule.lock,
-        retry=Retry(retry.attempts, tuple(map(float, retry.delays)), float(retry.patience)),
+        retry=rule.retries,
     )

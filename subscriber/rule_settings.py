@@ -14,15 +14,23 @@ retry: {attempts: 4, delays: [1s, 10s, 60s], patience: 3d}
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
+
+import msgspec
 
 from hgext_zmqhooks.service.config import Duration, Frozen, span
 from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.topics import Pattern
-from subscriber.actions.settings import ACTIONS, ExecSettings, Said, Wrong, wrong_action
+from subscriber.actions.settings import ACTIONS, ExecSettings, Said, wrong_action
+from subscriber.actions.webhook_settings import WebhookSettings
+from subscriber.actions.wrong import Wrong
+from subscriber.engine import schedule
 from subscriber.engine.orders import BRANCH, FIELDS, WORDS, compile_order
 
 EVERY_TOPIC = "hg:**:**:"
+LIMIT = 900.0
+LIMIT_OF_REQUEST = 30.0
 MAX_TIMEOUT = 7 * 86400
 MAX_ATTEMPTS = 1000
 MAX_DELAYS = 100
@@ -58,12 +66,13 @@ class When(Frozen, frozen=True):
 class Retry(Frozen, frozen=True):
     """How often a failing action is tried in all, after which delays, and how long it may ask.
 
-    The last delay is for all attempts that follow. What of it means what: engine/schedule.
+    The last delay is for all attempts that follow. What of it means what: engine/schedule. None:
+    what is usual for the action.
     """
 
-    attempts: int = 4
-    delays: tuple[Duration, ...] = (Duration(1), Duration(10), Duration(60))
-    patience: Duration = Duration(3 * 86400)
+    attempts: int | None = None
+    delays: tuple[Duration, ...] | None = None
+    patience: Duration | None = None
 
 
 class Rule(Frozen, frozen=True):
@@ -71,9 +80,10 @@ class Rule(Frozen, frozen=True):
 
     name: str
     exec: tuple[str, ...] | ExecSettings | None = None
+    webhook: WebhookSettings | None = None
     when: When = When()
     each: Each = "event"
-    timeout: Duration = Duration(900)
+    timeout: Duration | None = None
     order: str = BRANCH
     overlap: Literal["queue", "latest"] = "queue"
     concurrency: int | None = None
@@ -84,6 +94,19 @@ class Rule(Frozen, frozen=True):
     def action(self) -> Said:
         """What the rule says of its action; only one that was looked at (`wrong_rules`) has it."""
         return next(iter(self.actions().values()))
+
+    @property
+    def limit(self) -> float:
+        """Seconds that one attempt may take."""
+        usual = LIMIT if self.exec is not None else LIMIT_OF_REQUEST
+        return float(usual if self.timeout is None else self.timeout)
+
+    @property
+    def retries(self) -> schedule.Retry:
+        """How it is tried again, with what is usual for its action."""
+        said = msgspec.structs.asdict(self.retry)
+        usual = schedule.DEFAULTS.get(next(iter(self.actions()), ""), schedule.DEFAULT)
+        return replace(usual, **{key: value for key, value in said.items() if value is not None})
 
     def actions(self) -> dict[str, Said]:
         """What stands there under keys of actions."""
@@ -124,8 +147,8 @@ def _wrong_rule(rule: Rule) -> Iterator[Wrong]:
         better = re.sub("[^a-z0-9_-]+", "-", rule.name.lower()).strip("-")[:64] or "build"
         yield "name", rule.name, "not 1 to 64 of a-z, 0-9, _ and -", f"write for example {better}"
     yield from _wrong_actions(rule)
-    if not 0 < rule.timeout <= MAX_TIMEOUT:
-        yield "timeout", span(rule.timeout), "not between 0 and 7d", "write for example 15m"
+    if not 0 < rule.limit <= MAX_TIMEOUT:
+        yield "timeout", span(rule.limit), "not between 0 and 7d", "write for example 15m"
     yield from _wrong_order(rule.order)
     if rule.order == "none" and rule.overlap == "latest":
         reason = "replaces nothing where order is none: each delivery waits by itself"
@@ -165,16 +188,16 @@ def _wrong_order(text: str) -> Iterator[Wrong]:
 
 
 def _wrong_retry(retry: Retry) -> Iterator[Wrong]:
-    if not 0 < retry.attempts <= MAX_ATTEMPTS:
+    if retry.attempts is not None and not 0 < retry.attempts <= MAX_ATTEMPTS:
         hint = "1 tries once and never again"
         yield "retry.attempts", retry.attempts, f"not between 1 and {MAX_ATTEMPTS}", hint
-    if not 0 < len(retry.delays) <= MAX_DELAYS:
+    if retry.delays is not None and not 0 < len(retry.delays) <= MAX_DELAYS:
         reason = f"{len(retry.delays)} of them, from 1 to {MAX_DELAYS} are possible"
         yield "retry.delays", [], reason, "write for example [1s, 10s, 60s]"
-    for at, delay in enumerate(retry.delays):
+    for at, delay in enumerate(retry.delays or ()):
         if delay > MAX_TIMEOUT:
             yield f"retry.delays[{at}]", span(delay), "longer than 7d", "write for example 1h"
-    if retry.patience > MAX_PATIENCE:
+    if retry.patience is not None and retry.patience > MAX_PATIENCE:
         yield "retry.patience", span(retry.patience), "longer than 30d", "write for example 3d"
 
 

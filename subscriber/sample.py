@@ -59,7 +59,18 @@ rules:
     #   user: ci                       # where this daemon runs as root
     #   environment: {pass: [HTTPS_PROXY], set: {MODE: full}}
     #   limits: {memory: 2GiB, cpu: 10m, files: 1024, processes: 64}
-    timeout: 15m
+    # webhook:                         # instead of exec: a signed request
+    #   url: "https://chat.example.com/hooks/{rule}"    # {…}: values, in headers and body too
+    #   secret: webhook.secret         # a file with whsec_… or whsk_…; of a list all sign
+    #   body: '{"text": "{user} pushed to {branch} of {repo}"}'    # default: the event itself
+    #   headers: {X-Branch: "{branch}"}
+    #   method: POST                   # PUT, PATCH, GET
+    #   preset: jenkins                # or buildbot: the form that they expect, instead of body
+    #   credentials: jenkins.user      # a file with user:password, or Bearer TOKEN
+    #   ca: ca.pem
+    #   redirects: no
+    #   private: no                    # whether redirects may lead to private addresses
+    timeout: 15m                       # of a webhook: 30s
     order: branch                      # or repo, none, or a template: "deploy-{repo}"
     overlap: queue                     # latest: of what waits in one order, only the newest
     # concurrency: 2                   # at most so many at once

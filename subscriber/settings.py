@@ -29,7 +29,7 @@ from hgext_zmqhooks.service.config import Duration, Frozen, duration, load, span
 from hgext_zmqhooks.service.endpoints import Endpoint
 from hgext_zmqhooks.service.errors import ConfigError
 from hgext_zmqhooks.wire.topics import Pattern
-from subscriber.actions.settings import Wrong
+from subscriber.actions.wrong import Wrong
 from subscriber.rule_settings import Rule, many, wrong_rules
 from subscriber.store_settings import Server, StoreAddress, store_address
 

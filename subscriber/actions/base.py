@@ -67,7 +67,8 @@ class Verdict:
     `patient` (only with RETRY): the action itself asked for another try later (exit status 75), so
     that the long retry table applies instead of the one for failures.
     `interrupted` (only with RETRY): our side broke the attempt off; it must not count against it.
-    `truncated`: `output` lacks its beginning.
+    `truncated`: `output` lacks its beginning. `retry_after` (only with RETRY): seconds that the
+    other side asked us to wait at least.
     """
 
     kind: Kind
@@ -80,6 +81,7 @@ class Verdict:
     truncated: bool = False
     patient: bool = False
     interrupted: bool = False
+    retry_after: float | None = None
 
 
 class Cancel:

@@ -9,10 +9,11 @@ from hgext_zmqhooks.service.access import me
 
 from .exec import Exec
 from .place import Place
-from .settings import ExecSettings, Limits, Said, Wrong, whole
+from .settings import ExecSettings, Limits, Written, whole
+from .wrong import Wrong
 
 
-def make(said: Said, place: Place) -> Exec:
+def make(said: Written, place: Place) -> Exec:
     """The action; only where `refused` found nothing."""
     given = whole(said)
     user = _user(given)
@@ -26,7 +27,7 @@ def make(said: Said, place: Place) -> Exec:
     )
 
 
-def refused(key: str, said: Said) -> Iterator[Wrong]:
+def refused(key: str, said: Written) -> Iterator[Wrong]:
     """Why a daemon on this host can never run it; keys begin with `key`."""
     user = whole(said).user
     if user is None:
@@ -41,7 +42,7 @@ def refused(key: str, said: Said) -> Iterator[Wrong]:
         yield f"{key}.user", user, reason, "leave it out, or run the daemon as root"
 
 
-def missing(key: str, said: Said, place: Place) -> Iterator[Wrong]:
+def missing(key: str, said: Written, place: Place) -> Iterator[Wrong]:
     """What an attempt would fail for now, though it may come right before the first one."""
     given = whole(said)
     if not isinstance(said, tuple):
@@ -62,7 +63,7 @@ def missing(key: str, said: Said, place: Place) -> Iterator[Wrong]:
         yield f"{key}[0]", name, reason, "write its whole path"
 
 
-def located(said: Said, place: Place) -> str | None:
+def located(said: Written, place: Place) -> str | None:
     """Where the command is that would run now, None if nowhere."""
     given = whole(said)
     name = given.command[0]

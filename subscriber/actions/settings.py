@@ -7,6 +7,7 @@
       user: ci                            # who runs it, where the daemon runs as root
       environment: {pass: [HTTPS_PROXY], set: {MODE: full}}
       limits: {memory: 2GiB, cpu: 10m, files: 1024, processes: 64}
+    webhook: {url: …}                     # see webhook_settings
 
 Whatever can be seen in the file alone is found wrong here; what depends on the host, in `make`.
 """
@@ -18,7 +19,10 @@ from msgspec import field
 
 from hgext_zmqhooks.service.config import Duration, Frozen, Size
 
-ACTIONS = ("exec",)
+from .webhook_settings import WebhookSettings, wrong_webhook
+from .wrong import Wrong
+
+ACTIONS = ("exec", "webhook")
 """The keys of a rule, of which it has exactly one."""
 
 MAX_CPU = 7 * 86400
@@ -55,14 +59,14 @@ class ExecSettings(Frozen, frozen=True):
     limits: Limits = Limits()
 
 
-Said = tuple[str, ...] | ExecSettings
-"""What stands under such a key, as written."""
+Written = tuple[str, ...] | ExecSettings
+"""What stands under `exec`."""
 
-Wrong = tuple[str, object, str, str]
-"""A mistake: key, value, reason, hint."""
+Said = Written | WebhookSettings
+"""What stands under a key of `ACTIONS`."""
 
 
-def whole(said: Said) -> ExecSettings:
+def whole(said: Written) -> ExecSettings:
     """The full form of what was said.
 
     >>> whole(("true",)) == ExecSettings(command=("true",))
@@ -73,6 +77,10 @@ def whole(said: Said) -> ExecSettings:
 
 def wrong_action(key: str, said: Said) -> Iterator[Wrong]:
     """What is wrong with an action; keys begin with its own."""
+    if isinstance(said, WebhookSettings):
+        for part, value, reason, hint in wrong_webhook(said):
+            yield f"{key}.{part}", value, reason, hint
+        return
     yield from _wrong_command(key if isinstance(said, tuple) else f"{key}.command", whole(said))
     for part, value, reason, hint in _wrong_exec(whole(said)):
         yield f"{key}.{part}", value, reason, hint

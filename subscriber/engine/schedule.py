@@ -4,7 +4,8 @@
     done                             yes       done
     dead (exit status 65)            yes       dead at once
     retry, patient (exit status 75)  yes       after 5 s, doubling to 1 h; dead after `patience`
-    retry (any other failure)        yes       after `delays`; dead after `attempts`
+    retry (any other failure)        yes       after `delays`, or later where the other side asked
+                                               for that; dead after `attempts`
     broken off because we stop       no        at once, in the next life of the daemon
     broken off for another reason    no        after 5 s, doubling to 1 h; dead after ten
 
@@ -50,6 +51,14 @@ class Retry:
 
 
 DEFAULT = Retry()
+
+WEBHOOKS = Retry(
+    attempts=10, delays=(5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
+)
+"""The example schedule of Standard Webhooks 1.0.0: over three days."""
+
+DEFAULTS = {"webhook": WEBHOOKS}
+"""What holds for the actions of these names where a rule says nothing; for others DEFAULT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,8 @@ def _failed(verdict: Verdict, before: Past, retry: Retry, now: float, chance: fl
     if before.failures + 1 >= retry.attempts:
         return _dead(verdict, f"failed {counted(before.failures + 1, 'time')}")
     delay = retry.delays[min(before.failures, len(retry.delays) - 1)]
-    return _again(verdict, FAILED, now + _stretched(delay, chance))
+    at = now + max(_stretched(delay, chance), verdict.retry_after or 0.0)
+    return _again(verdict, FAILED, at)
 
 
 def _patient(verdict: Verdict, before: Past, retry: Retry, now: float, chance: float) -> Finish:

@@ -21,6 +21,8 @@ from hgext_zmqhooks.wire.verbs import VERBS
 from subscriber import rule_settings
 from subscriber import settings as subscriber
 from subscriber.actions import settings as actions
+from subscriber.actions.template import NAMES
+from subscriber.actions.webhook_settings import WebhookSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 STRUCTS = {
@@ -32,6 +34,7 @@ STRUCTS = {
     "exec": actions.ExecSettings,
     "environment": actions.Environment,
     "limits of a command": actions.Limits,
+    "webhook": WebhookSettings,
     "relay.yml": RelaySection,
     "limits": Limits,
 }
@@ -90,14 +93,38 @@ def test_the_defaults_of_rules_are_the_documented_ones() -> None:
     default = {row[0].strip("`"): row[1].strip("`") for row in rows(section(text, "rules"))}
     rule = rule_settings.Rule(name="x", exec=("x",))
 
-    assert Duration.parse(default["timeout"]) == rule.timeout
+    request = rule_settings.Rule(name="x", webhook=WebhookSettings(url="https://ci/"))
+    command, of_request = default["timeout"].split("`; of requests ")
+
+    assert Duration.parse(command) == rule.limit
+    assert Duration.parse(of_request) == request.limit
     assert (default["each"], default["overlap"]) == (rule.each, rule.overlap)
     assert default["order"] == rule.order
     retry = {row[0].strip("`"): row[1].strip("`") for row in rows(section(text, "retry"))}
     delays = [Duration.parse(each) for each in retry["delays"].strip("[]").split(", ")]
-    assert (int(retry["attempts"]), tuple(delays)) == (rule.retry.attempts, rule.retry.delays)
-    assert Duration.parse(retry["patience"]) == rule.retry.patience
+    assert (int(retry["attempts"]), tuple(delays)) == (rule.retries.attempts, rule.retries.delays)
+    assert Duration.parse(retry["patience"]) == rule.retries.patience
     assert rows(section(text, "when"))[0][1] == f"`{rule.when.topic}`"
+
+
+def test_the_schedule_of_webhooks_is_the_documented_one() -> None:
+    webhook = rule_settings.Rule(name="x", webhook=WebhookSettings(url="https://ci/")).retries
+    said = re.search(
+        r"Webhooks have (\d+) attempts, with the delays `\[(.*?)\]`", read("configuration.md")
+    )
+    assert said
+
+    assert int(said[1]) == webhook.attempts
+    assert tuple(map(Duration.parse, said[2].split(", "))) == webhook.delays
+
+
+def test_every_value_of_a_template_is_documented_and_no_other() -> None:
+    page = (DOCS / "howto" / "send-a-webhook.md").read_text()
+    table = re.search(r"^\| values .*?\n\n", page, re.MULTILINE | re.DOTALL)
+    assert table
+
+    found = [name for row in rows(table[0]) for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(found) == sorted(NAMES)
 
 
 def test_every_setting_of_the_hgrc_is_documented_and_no_other() -> None:

@@ -86,7 +86,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 FOREIGN: dict[str, set[str]] = {
     "mercurial": {f"{HG}.{name}" for name in ("extension", "changes", "commands", "compat")},
     "hgdemandimport": {f"{HG}.compat", f"{HG}.extension"},
-    "nacl": {f"{HG}.wire"},
+    # Webhooks are signed as their receivers expect it, which is no matter of our wire.
+    "nacl": {f"{HG}.wire", "subscriber.actions.signing"},
     # The composition root makes the one context that intake and relay share.
     "zmq": {
         f"{HG}.service.connections",
@@ -101,6 +102,8 @@ FOREIGN: dict[str, set[str]] = {
     },
     "sqlite3": {f"{HG}.relay.state", "subscriber.store.sqlite", "subscriber.store.connection"},
     "redis": {f"{HG}.service.redis_client", "subscriber.store.redis_session"},
+    "httpx": {"subscriber.actions.exchange", "subscriber.actions.webhook"},
+    "httpcore": {"subscriber.actions.exchange"},
     "yaml": {f"{HG}.service.config"},
     # The relay looks at the envelopes of many thousand events a second.
     "msgspec": {
@@ -109,15 +112,17 @@ FOREIGN: dict[str, set[str]] = {
         f"{HG}.relay.limits",
         f"{HG}.relay.reading",
         f"{HG}.service.parsing",
+        "subscriber.rule_settings",
         "subscriber.actions.settings",
         "subscriber.store.redis_forms",
+        "subscriber.actions.webhook_settings",
     },
 }
 GUARDED = {"sqlite3"}
 
 # What the hg process loads must not need what only the daemons have.
 LOADED_BY_HG = {f"{HG}.{name}" for name in ("extension", "changes", "commands", "compat")}
-ONLY_IN_DAEMONS = {"msgspec", "redis", "yaml", "sqlite3"}
+ONLY_IN_DAEMONS = {"httpx", "msgspec", "redis", "yaml", "sqlite3"}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pytest
 
 from hgext_zmqhooks.service.errors import ConfigError
 from hgext_zmqhooks.service.redis_client import RedisAddress, RedisUrl, parse_address
+from subscriber.engine.schedule import WEBHOOKS, Retry
 from subscriber.settings import Settings, load_settings
 
 GOOD = """
@@ -132,9 +133,20 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     assert (settings.workers, settings.keep) == (8, 30 * 86400)
     assert (rule.concurrency, rule.lock) == (None, None)
     assert (settings.state, settings.lease) == (settings.store, 60.0)
-    assert (rule.timeout, rule.each, rule.order, rule.overlap) == (900, "event", "branch", "queue")
-    assert (rule.retry.attempts, rule.retry.delays, rule.retry.patience) == (4, (1, 10, 60), 259200)
+    assert (rule.limit, rule.each, rule.order, rule.overlap) == (900, "event", "branch", "queue")
+    assert rule.retries == Retry(4, (1, 10, 60), 259200)
     assert settings.patterns == ("hg:**:**:",)
+
+
+def test_what_a_webhook_leaves_out_has_another_default(tmp_path: Path) -> None:
+    url = "webhook: {url: https://ci.example.com/}"
+    usual, own = (
+        load(tmp_path, SMALL.replace("exec: [x]", text)).rules[0]
+        for text in (url, f"{url}, timeout: 5s, retry: {{attempts: 2, patience: 1h}}")
+    )
+
+    assert (usual.limit, usual.retries) == (30, WEBHOOKS)
+    assert (own.limit, own.retries) == (5, Retry(2, WEBHOOKS.delays, 3600))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +154,18 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     [
         ("name: ci", "nmae: ci", "nmae", "ci", "unknown key", '"name"'),
         ("start: 24h", "http: 127.0.0.1:8400", "http", None, "unknown key", ""),
-        ("exec: [mail]", "webhook: x", "rules[1].webhook", "x", "unknown key", "exec"),
+        ("exec: [mail]", "webhook: x", "rules[1].webhook", "x", "a mapping", ""),
+        ("exec: [mail]", "mail: [x]", "rules[1].mail", ["x"], "unknown key", "exec"),
+        (
+            "exec: [mail]",
+            "exec: [mail]\n    webhook: {url: https://ci/}",
+            "rules[1].webhook",
+            None,
+            "the rule tell has exec and webhook",
+            "a rule of each",
+        ),
+        ("exec: [mail]", "webhook: {ulr: x}", "rules[1].webhook.ulr", "x", "unknown", '"url"'),
+        ("exec: [mail]", "webhook: {url: ci}", "rules[1].webhook.url", "ci", "not a URL", ""),
         ("exec: [mail]", "exec: mail", "rules[1].exec", "mail", "a list", '["mail"]'),
         ("exec: [mail]", "exec: {cmd: [x]}", "rules[1].exec.cmd", ["x"], "unknown key", "command"),
         ("exec: [mail]", "exec: {user: x}", "rules[1].exec.command", None, "missing", ""),

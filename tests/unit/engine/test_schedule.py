@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subscriber.actions.base import Kind, Verdict
-from subscriber.engine.schedule import DEFAULT, Past, Retry, decide, past
+from subscriber.engine.schedule import DEFAULT, WEBHOOKS, Past, Retry, decide, past
 from subscriber.store.values import LOST_LIMIT, Receipt, State
 
 NOW = 2_000_000_000.0
@@ -78,6 +78,15 @@ class TestFailures:
         waited, last = delays(verdict(), 10, Retry(5, (0.0, 7.0)))
         assert waited == [0.0, 7.0, 7.0, 7.0]
         assert last.outcome.reason == "failed 5 times; exit status 1"
+
+    @pytest.mark.parametrize(("asked", "waited"), [(None, 1.0), (0.5, 1.0), (120.0, 120.0)])
+    def test_who_asks_for_a_later_try_gets_it(self, asked, waited):
+        assert after(verdict(retry_after=asked)).retry_at == NOW + waited
+
+    def test_webhooks_are_tried_for_three_days(self):
+        waited, last = delays(verdict(), 20, WEBHOOKS)
+        assert waited == [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
+        assert last.outcome.reason == "failed 10 times; exit status 1"
 
     def test_what_was_before_a_redelivery_does_not_count(self):
         given = [
