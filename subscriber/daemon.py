@@ -67,8 +67,8 @@ def remote(peer: Peer) -> Remote:
     """A relay elsewhere; its certificate is read again for each attempt, since it is renewed."""
     path, endpoint = peer.certificate, peer.address
     if path is None:
-        return Remote(endpoint, endpoint, lambda: ipc.read_certificate(endpoint))
-    return Remote(endpoint, endpoint, lambda: files.load_certificate(path).token, pinned=path)
+        return Remote(str(endpoint), endpoint, lambda: ipc.read_certificate(endpoint))
+    return Remote(str(endpoint), endpoint, lambda: files.load_certificate(path).token, pinned=path)
 
 
 def place(settings: Settings, descriptors: int | None = None) -> Place:
@@ -127,6 +127,7 @@ class Daemon:
             decisions=self._decisions,
             verifier=self._verifier,
             allowed=credentials.allowed,
+            owner=host.owner,
         )
         if store.follow(tools.scope):
             log.info("what is read has changed; every journal goes on where it stands")

@@ -218,7 +218,10 @@ class Sessions:
         for journal, sequence in ack.positions.items():
             info = self._shelf.info(journal)
             if info is not None and peer.may_read(info.repo):
-                self._state.position(peer.name, journal, info.repo, min(sequence, info.sequence))
+                # Of several processes one may have stood still before it said this.
+                before = self._state.reached(journal).get(peer.name, 0)
+                reached = max(before, min(sequence, info.sequence))
+                self._state.position(peer.name, journal, info.repo, reached)
         if waiting is not None:
             self._send_events(peer, waiting)
 

@@ -40,6 +40,7 @@ from subscriber.intake.connect import ENDS, Context, Lost, Remote, check_relay, 
 from subscriber.intake.current import Current, Identity
 from subscriber.intake.inbox import Inbox, Tools
 from subscriber.intake.journals import Alarm, Journals, Start
+from subscriber.intake.shares import EVERY, Shares
 from subscriber.intake.verify import Pending
 from subscriber.store.base import StoreError
 
@@ -47,6 +48,8 @@ MESSAGES_PER_TURN = 32
 AHEAD = 1
 """Batches that may be verified while an earlier one is judged and stored."""
 GOODBYE_MS = 500
+STORE_PAUSE = 5.0
+"""Seconds between two tries, at most, while it is our own store that fails."""
 
 EVENTS = VERBS[Events]
 
@@ -85,6 +88,8 @@ class Client:
                 self._lost(stop, "store", f"the store failed: {error}")
             except zmq.ZMQError as error:  # no descriptor is left: others may use them up
                 self._lost(stop, "socket", f"no socket could be had: {error.strerror}")
+        tools = self._current.tools
+        Shares(tools.store, tools.owner).release()
 
     def _lost(self, stop: Stop, kind: str, reason: str) -> None:
         """Say so, and wait; not any longer once something changed that may help."""
@@ -95,6 +100,8 @@ class Client:
         with contextlib.suppress(StoreError):  # a store that fails is told of elsewhere
             tools.store.failed(self._remote.name, reason[:1000], tools.clock())
         delay = self._backoff.next()
+        if kind == "store":
+            delay = min(delay, STORE_PAUSE)
         said = fields(relay=self._remote.name, reason=reason, retry=f"{delay:.1f}s")
         self._log.warning("no session with the relay", extra=said)
         if self._bell.wait(stop, delay):
@@ -183,6 +190,8 @@ class _Dialogue:
         self._identity = identity
         self._journals = Journals(tools.store, client.remote.name, client.start)
         self._inbox = Inbox(tools, client.remote.name, self._journals)
+        self._shares = Shares(tools.store, tools.owner)
+        self._shared_at = 0.0
         self._session = Session(Role.SUBSCRIBER)
         self._heard = self._said = self._looked = self._tools.tick()
         self._follow_at: float | None = None
@@ -215,6 +224,8 @@ class _Dialogue:
         due = [self._heard + SILENCE_SECONDS, self._said + BEAT_SECONDS]
         if self._follow_at is not None:
             due.append(self._follow_at)
+        if self._session.round:
+            due.append(self._shared_at + EVERY)
         return max(0.0, min(due) - self._tools.tick())
 
     def _on_time(self, *, rung: bool) -> None:
@@ -229,9 +240,17 @@ class _Dialogue:
             check_relay(self._token, self._tools.keyring, self._tools.clock())
         hurried = rung and self._journals.hurry(tick)
         due = self._follow_at is not None and tick >= self._follow_at
-        if self._session.round and (due or hurried or self._is_decided()):
+        if self._session.round and (due or hurried or self._is_decided() or self._is_shared(tick)):
             self._follow()
         self._inbox.throttle.tick()
+
+    def _is_shared(self, tick: float) -> bool:
+        """Whether we follow other journals from now on than before; looked at every `EVERY` s."""
+        return tick - self._shared_at >= EVERY and self._share()
+
+    def _share(self) -> bool:
+        self._shared_at = self._tools.tick()
+        return self._journals.share(self._shares.look(self._journals.told()))
 
     def _is_decided(self) -> bool:
         """Whether an operator's decision lets a stopped journal go on; looked at every 5 s."""
@@ -280,10 +299,13 @@ class _Dialogue:
                 self._client.greeted(message.name, len(message.journals))
                 self._alarm(self._journals.welcome(message.journals, self._tools.clock()))
                 self._tell_where_it_begins()
+                self._share()
                 self._follow()
             case Beat():
                 self._heard_of()
                 self._alarm(self._journals.heads(message.heads, self._tools.clock()))
+                if message.heads and self._share():
+                    self._follow()
             case Events():
                 self._ahead.append(_Ahead(message, cost, self._inbox.begin(message)))
                 self._take_ahead(AHEAD)

@@ -58,7 +58,8 @@ class Decisions:
 class Tools:
     """What every intake of a daemon shares. `notify`: deliveries may be waiting.
 
-    `patterns`: what is asked for; `allowed`: what our certificate lets us read of it.
+    `patterns`: what is asked for; `allowed`: what our certificate lets us read of it. `owner`:
+    under which name we are known to the store (see shares).
     """
 
     store: Store
@@ -72,6 +73,7 @@ class Tools:
     clock: Callable[[], float] = time.time
     tick: Callable[[], float] = time.monotonic
     allowed: tuple[Pattern, ...] = ()
+    owner: str = ""
 
     @property
     def scope(self) -> str:

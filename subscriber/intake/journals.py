@@ -6,7 +6,7 @@ come first that the relay claims to have looked at, FOLLOW goes back to before t
 position in the store never does.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from hgext_zmqhooks.wire.errors import Refused
@@ -53,6 +53,7 @@ class Journal:
     """One journal. `scanned`, `since`: as in the store. `first`: the oldest event the relay keeps.
 
     `number`: how many the store knew before it. `beyond`: it was read further than it goes now.
+    `away`: another daemon follows it, and moves it in the store.
     `origin`: behind which sequence reading began with the present patterns, None until that is
     known; `kept`: as the store has it. `branches`: chain heads, and `decided`, what an operator
     lets pass, are read from the store when they are first needed. `lacks`: while it is stopped,
@@ -66,6 +67,7 @@ class Journal:
     number: int = 0
     first: int = 1
     beyond: bool = False
+    away: bool = False
     origin: int | None = None
     kept: int | None = None
     branches: dict[str, Link] | None = None
@@ -77,7 +79,7 @@ class Journal:
 
     def waits(self, tick: float) -> bool:
         """Whether it is stopped and not to be asked for yet."""
-        return self.beyond or (self.stopped and tick < self.retry_at)
+        return self.beyond or self.away or (self.stopped and tick < self.retry_at)
 
     @property
     def position(self) -> Position:
@@ -222,12 +224,24 @@ class Journals:
             here.retry_at = min(here.retry_at, tick)
         return bool(stopped)
 
-    def reload(self, journal: str) -> None:
-        """Somebody else moved it: look at the store again."""
-        here = self._all[journal]
-        here.branches = None
-        for row in self._store.journals():
-            if row.journal == journal:
+    def told(self) -> Collection[str]:
+        """All that the relay told of."""
+        return self._all.keys()
+
+    def share(self, ours: Collection[str]) -> bool:
+        """Follow these and no others; whether that is a change."""
+        changed = [here for here in self._all.values() if here.away == (here.journal in ours)]
+        for here in changed:
+            here.away = not here.away
+        self.reload(*(here.journal for here in changed if not here.away))
+        return bool(changed)
+
+    def reload(self, *journals: str) -> None:
+        """Somebody else moved them: look at the store again."""
+        for row in self._store.journals() if journals else ():
+            if row.journal in journals:
+                here = self._all[row.journal]
+                here.branches = here.decided = None
                 here.scanned, here.since = row.scanned, row.since
                 if row.origin is not None:
                     here.origin = here.kept = row.origin
@@ -247,7 +261,7 @@ class Journals:
 
     def next_retry(self, tick: float) -> float | None:
         """When the next stopped journal may be asked for again, None if none waits."""
-        waiting = (j for j in self._all.values() if j.waits(tick) and not j.beyond)
+        waiting = (j for j in self._all.values() if j.waits(tick) and not j.beyond and not j.away)
         return min((j.retry_at for j in waiting), default=None)
 
     def _beginnings(self, infos: Iterable[JournalInfo], now: float) -> Iterator[Standing]:
@@ -281,6 +295,8 @@ class Journals:
     def _look(self, info: JournalInfo) -> Iterable[Alarm]:
         """Compare what the relay says with where we stand."""
         here = self._all[info.journal]
+        if here.away and info.first - 1 > (here.scanned or 0):
+            self.reload(info.journal)
         known, here.first = here.first, max(here.first, info.first)
         if here.origin is not None and info.first - 1 > (here.scanned or 0):
             # Nobody can ask for what was pruned: reading begins anew behind it.
@@ -320,6 +336,8 @@ class Journals:
         """See Known. The order in which the relay told of the two journals says nothing."""
         if journal == here.journal or here.repo is None:
             return None
+        if (mine := self._all.get(journal)) is not None and mine.away:
+            self.reload(journal)
         other = self._all.get(journal) or self._elsewhere.get(here.repo, {}).get(journal)
         if other is None or other.repo != here.repo or other.earlier is None:
             return None

@@ -206,20 +206,21 @@ class Site:
         self,
         name: str = NAME,
         *,
+        file: str | None = None,
         rules: Sequence[Mapping[str, Any]] = (),
         relay: Mapping[str, Any] | None = None,
         relays: Sequence[str] = (),
         key: str = "keys/subscriber.key",
         **more: Any,
     ) -> Path:
-        """Write NAME.yml. Without `relays` the relay runs inside, with `relay` in its section."""
+        """Write NAME.yml, or FILE.yml. Without `relays` the relay runs inside, with `relay`."""
         document: dict[str, Any] = {"name": name, "key": key, "trust": ["keys/root.pub"]}
         if relays:
             document["relays"] = [{"address": address} for address in relays]
         else:
             document["relay"] = self.relay_section(**(relay or {}))
         document |= {"store": f"sqlite:{name}.db", "rules": list(rules) or [rule("build")]}
-        return self.write(f"{name}.yml", document | more)
+        return self.write(f"{file or name}.yml", document | more)
 
     def configure_relay(self, **more: Any) -> Path:
         """Write relay.yml, for a zmq-relay of its own."""

@@ -327,6 +327,17 @@ def test_acks_never_reach_beyond_the_head_or_to_unknown_journals(bench):
     assert rows == [(info.journal, 1)]
 
 
+def test_an_ack_that_a_process_says_late_takes_nothing_back_from_the_next_one(bench):
+    slow = bench.peer(instance="slow")
+    slow.follow()
+    (info,) = bench.shelf.journals(lambda _: True)
+    next_one = bench.peer(b"b", instance="next")
+    next_one.follow()
+    next_one.say(Ack({info.journal: 1}, 0))
+    slow.say(Ack({info.journal: 0}, 0))
+    assert bench.state.reached(info.journal) == {"ci": 1}
+
+
 def test_who_sends_more_than_can_be_read_loses_the_session(bench):
     subscriber = bench.peer()
     subscriber.follow()

@@ -1,0 +1,102 @@
+"""Which journals an instance of a fleet follows: those that it has a lease of."""
+
+import pytest
+from storekit import JOURNAL, OTHER, REPO, batch
+
+from hgext_zmqhooks.wire.session import JournalInfo
+from subscriber.intake.journals import Journals
+from subscriber.intake.shares import EVERY, LEASE, Shares
+from subscriber.store.memory import MemoryStore
+
+BOTH = frozenset((JOURNAL, OTHER))
+
+
+class Shared(MemoryStore):
+    """As if others used it, too. `moment`: its clock."""
+
+    shared = True
+    moment = 1000.0
+
+    def now(self) -> float:
+        return self.moment
+
+
+@pytest.fixture
+def store() -> Shared:
+    return Shared()
+
+
+def test_who_comes_first_has_it_as_long_as_he_looks(store: Shared) -> None:
+    one, two = Shares(store, "one"), Shares(store, "two")
+    assert one.look({JOURNAL}) == {JOURNAL}
+    assert two.look(BOTH) == {OTHER}
+    for _ in range(10):
+        store.moment += EVERY
+        assert (one.look(BOTH), two.look(BOTH)) == ({JOURNAL}, {OTHER})
+
+
+def test_who_is_gone_loses_it_after_the_lease(store: Shared) -> None:
+    one, two = Shares(store, "one"), Shares(store, "two")
+    one.look(BOTH)
+    store.moment += LEASE - 0.1
+    assert two.look(BOTH) == frozenset()
+    store.moment += 0.1
+    assert two.look(BOTH) == BOTH
+    assert one.look(BOTH) == frozenset()
+
+
+def test_who_leaves_frees_it_at_once(store: Shared) -> None:
+    one, two = Shares(store, "one"), Shares(store, "two")
+    one.look(BOTH)
+    one.release()
+    assert two.look(BOTH) == BOTH
+
+
+def test_nobody_else_follows_in_a_store_of_ones_own() -> None:
+    store = MemoryStore()
+    assert Shares(store, "one").look(BOTH) == BOTH
+    assert Shares(store, "two").look(BOTH) == BOTH
+    Shares(store, "two").release()
+
+
+class TestJournals:
+    def test_of_others_are_not_asked_for(self, store: Shared) -> None:
+        journals = told(store)
+        assert journals.share({OTHER})
+        assert journals.positions(0.0) == {JOURNAL: None, OTHER: 0}
+        assert journals.next_retry(0.0) is None
+        # Looking again is no change
+        assert not journals.share({OTHER})
+
+    def test_that_are_taken_over_go_on_where_the_other_left_them(self, store: Shared) -> None:
+        journals = told(store)
+        journals.share({OTHER})
+        moved(store, JOURNAL, 7)
+
+        assert journals.share(BOTH)
+
+        assert journals.positions(0.0) == {JOURNAL: 7, OTHER: 0}
+
+    def test_of_others_are_looked_up_where_they_matter(self, store: Shared) -> None:
+        journals = told(store)
+        journals.share({OTHER})
+        earlier = journals.known(OTHER).earlier
+        moved(store, JOURNAL, 7)
+
+        found = earlier(JOURNAL)
+
+        assert found is not None
+        assert found.scanned == 7
+
+
+def told(store: Shared) -> Journals:
+    journals = Journals(store, "hg1", "earliest")
+    infos = [JournalInfo(journal, REPO, 1, 9) for journal in (JOURNAL, OTHER)]
+    journals.welcome(infos, 0.0)
+    return journals
+
+
+def moved(store: Shared, journal: str, scanned: int) -> None:
+    """Another instance has read on."""
+    rows = {row.journal: row for row in store.journals()}
+    store.accept(batch(scanned, rows[journal].scanned, journal=journal))
