@@ -380,7 +380,7 @@ class TestVerdicts:
         least: float,
         most: float,
     ) -> None:
-        # Said now: until this test runs, much of an hour may pass, and workers must agree on its name.
+        # Said when it runs: much of an hour may pass before, and workers must agree on its name.
         said = formatdate(time.time() + 3600, usegmt=True) if text == "in an hour" else text
         receiver.answers.append((status, {"retry-after": said}, b""))
 
