@@ -219,6 +219,8 @@ def _set_up(db: Connection, path: Path) -> None:
         raise StoreError(str(path), "its file system cannot do write-ahead logging", hint)
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA foreign_keys = ON")
+    # Else what a statement may have to undo goes to a temporary file, once it was long.
+    db.execute("PRAGMA temp_store = MEMORY")
     db.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
     _check_version(db, path)
     update(db)

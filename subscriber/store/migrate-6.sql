@@ -23,9 +23,47 @@ CREATE TABLE follower (
     until REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-ALTER TABLE event ADD COLUMN nodes TEXT NOT NULL DEFAULT '';
+ALTER TABLE event RENAME TO event_5;
+ALTER TABLE certificate RENAME TO certificate_5;
+DROP INDEX event_held;
 
-CREATE INDEX event_certificate ON event (certificate);
+CREATE TABLE certificate (
+    sha256 TEXT PRIMARY KEY,
+    token BLOB NOT NULL,
+    events INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE event (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    journal TEXT NOT NULL REFERENCES journal (journal),
+    sequence INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    repo TEXT NOT NULL,
+    branch TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    "transaction" TEXT NOT NULL,
+    part INTEGER NOT NULL,
+    parts INTEGER NOT NULL,
+    event BLOB NOT NULL,
+    signature BLOB NOT NULL,
+    certificate TEXT NOT NULL,
+    received REAL NOT NULL,
+    held INTEGER NOT NULL CHECK (held IN (0, 1)),
+    nodes TEXT NOT NULL,
+    UNIQUE (journal, sequence)
+) STRICT;
+
+CREATE INDEX event_held ON event (journal, branch, sequence) WHERE held = 1;
+
+INSERT INTO event SELECT *, '' FROM event_5;
+
+INSERT INTO certificate
+SELECT sha256, token, (SELECT count(*) FROM event WHERE certificate = sha256) FROM certificate_5;
+
+DROP TABLE event_5;
+DROP TABLE certificate_5;
 
 CREATE TABLE node (
     node TEXT NOT NULL,
@@ -109,9 +147,9 @@ CREATE INDEX delivery_state ON delivery (state, number);
 
 CREATE INDEX delivery_ended ON delivery (ended) WHERE ended IS NOT NULL;
 
-CREATE INDEX delivery_event ON delivery (event_id);
+CREATE INDEX delivery_last ON delivery (last);
 
-CREATE INDEX delivery_first ON delivery (journal, first);
+CREATE INDEX delivery_parts ON delivery (journal, first) WHERE first < last;
 
 CREATE TABLE receipt (
     delivery INTEGER NOT NULL REFERENCES delivery (number),

@@ -1,4 +1,5 @@
--- The statements of the SQLite store, by name. Parameters are named; lists come as JSON arrays.
+-- The statements of the SQLite store, by name. Parameters are named, but where rows are added whole;
+-- lists come as JSON arrays.
 -- The columns that a statement returns carry the names of the fields that they fill.
 
 -- name: identity
@@ -93,7 +94,7 @@ WHERE number > :after
     AND (:rule IS NULL OR rule = :rule)
     AND (:repo IS NULL OR repo = :repo)
     AND (:branch IS NULL OR branch = :branch)
-    AND (:event_id IS NULL OR event_id = :event_id)
+    AND (:event_id IS NULL OR (event_id = :event_id AND last = :last))
     AND (:since IS NULL OR created >= :since)
     AND (:until IS NULL OR created < :until)
 ORDER BY number LIMIT :limit;
@@ -105,7 +106,7 @@ WHERE number > :after
     AND (:rule IS NULL OR rule = :rule)
     AND (:repo IS NULL OR repo = :repo)
     AND (:branch IS NULL OR branch = :branch)
-    AND (:event_id IS NULL OR event_id = :event_id)
+    AND (:event_id IS NULL OR (event_id = :event_id AND last = :last))
     AND (:since IS NULL OR created >= :since)
     AND (:until IS NULL OR created < :until)
 ORDER BY number DESC LIMIT :limit;
@@ -159,12 +160,12 @@ INSERT INTO certificate (sha256, token) VALUES (:sha256, :token) ON CONFLICT DO 
 
 -- name: add_event
 INSERT INTO event (
-    number, journal, sequence, sha256, repo, branch, topic, event_id, type, "transaction", part, parts,
-    event, signature, certificate, received, held, nodes
-) VALUES (
-    :number, :journal, :sequence, :sha256, :repo, :branch, :topic, :event_id, :type, :transaction, :part,
-    :parts, :event, :signature, :certificate, :received, :held, :nodes
-);
+    number, journal, sequence, sha256, repo, branch, topic, event_id, type, "transaction", part,
+    parts, event, signature, certificate, received, held, nodes
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: count_events
+UPDATE certificate SET events = events + :count WHERE sha256 = :sha256;
 
 -- name: add_node
 INSERT INTO node (node, event) VALUES (:node, :event) ON CONFLICT DO NOTHING;
@@ -190,27 +191,29 @@ SELECT id FROM delivery WHERE id IN (SELECT value FROM json_each(:ids));
 -- name: add_rule
 INSERT INTO rule (rule) VALUES (:rule) ON CONFLICT DO NOTHING;
 
+-- name: any_held
+SELECT EXISTS (SELECT 1 FROM event WHERE held = 1);
+
 -- name: add_delivery
 INSERT INTO delivery (
     id, rule, order_key, repo, branch, topic, journal, event_id, first, last, node, user, created,
     latest, state
-) SELECT
-    :id, :rule, :order_key, :repo, :branch, :topic, :journal, :event_id, :first, :last, :node,
-    :user, :created, :latest,
-    CASE WHEN EXISTS (
-        SELECT 1 FROM event
-        WHERE event.journal = :journal AND event.branch = :branch AND held = 1
-            AND sequence BETWEEN :first AND :last
-    ) THEN 'held' ELSE 'pending' END;
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending');
+
+-- name: hold_delivery
+UPDATE delivery SET state = 'held' WHERE id = :id AND EXISTS (
+    SELECT 1 FROM event
+    WHERE event.journal = delivery.journal AND event.branch = delivery.branch AND held = 1
+        AND sequence BETWEEN delivery.first AND delivery.last
+);
 
 -- name: add_lane
-INSERT INTO lane (rule, order_key, turn)
-SELECT :rule, :order_key,
+INSERT INTO lane (rule, order_key, turn) VALUES (
+    :rule, :order_key,
     CASE WHEN EXISTS (SELECT 1 FROM delivery WHERE id = :id AND state = 'pending') THEN
-        (SELECT 1 + coalesce(max(turn), 0) FROM lane WHERE rule = :rule AND turn IS NOT NULL)
+        1 + coalesce((SELECT max(turn) FROM lane WHERE rule = :rule AND turn IS NOT NULL), 0)
     END
-WHERE true
-ON CONFLICT DO NOTHING;
+) ON CONFLICT DO NOTHING;
 
 -- name: release_events
 UPDATE event SET held = 0 WHERE number IN (
@@ -256,10 +259,10 @@ ORDER BY number;
 DELETE FROM lane WHERE rule = :rule AND order_key = :order_key;
 
 -- name: queue_lane
-INSERT INTO lane (rule, order_key, turn)
-SELECT :rule, :order_key, 1 + coalesce(max(turn), 0) FROM lane
-WHERE rule = :rule AND turn IS NOT NULL
-ON CONFLICT DO UPDATE SET due = NULL, turn = coalesce(turn, excluded.turn);
+INSERT INTO lane (rule, order_key, turn) VALUES (
+    :rule, :order_key,
+    1 + coalesce((SELECT max(turn) FROM lane WHERE rule = :rule AND turn IS NOT NULL), 0)
+) ON CONFLICT DO UPDATE SET due = NULL, turn = coalesce(turn, excluded.turn);
 
 -- name: still_lane
 INSERT INTO lane (rule, order_key, due) VALUES (:rule, :order_key, :due)
@@ -366,12 +369,15 @@ DELETE FROM receipt WHERE delivery = :number;
 -- name: forget_delivery
 DELETE FROM delivery WHERE number = :number;
 
--- name: first_needed
-SELECT min(first) FROM delivery WHERE journal = :journal;
+-- name: first_part
+SELECT min(first) FROM delivery WHERE journal = :journal AND first < last;
 
 -- name: oldest_events
-SELECT number, sequence, received, held, nodes FROM event
-WHERE journal = :journal ORDER BY sequence LIMIT :limit;
+SELECT number, sequence, certificate, received, held, nodes,
+    EXISTS (
+        SELECT 1 FROM delivery WHERE last = event.sequence AND delivery.journal = event.journal
+    ) AS needed
+FROM event WHERE journal = :journal ORDER BY sequence LIMIT :limit;
 
 -- name: forget_event
 DELETE FROM event WHERE number = :number;
@@ -380,8 +386,7 @@ DELETE FROM event WHERE number = :number;
 DELETE FROM node WHERE node = :node AND event = :event;
 
 -- name: forget_certificates
-DELETE FROM certificate
-WHERE NOT EXISTS (SELECT 1 FROM event WHERE event.certificate = certificate.sha256);
+DELETE FROM certificate WHERE events = 0;
 
 -- name: set_pruned
 INSERT INTO pruned (journal, sequence) VALUES (:journal, :sequence)

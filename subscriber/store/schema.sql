@@ -10,7 +10,7 @@
 --   follower     which instance follows a journal, and until when
 --   chain_head   the newest stored event of each branch of a journal
 --   continued    which event of another journal a branch's first one stands behind
---   certificate  tokens that stored events name, once each
+--   certificate  tokens that stored events name, once each, and how many events that are
 --   event        the inbox: exact bytes, in order of acceptance (`number`)
 --   node         by which events each changeset was told of; the same nodes stand in the event
 --   rule         whose turn it is: the fence of the newest claim of each rule
@@ -87,7 +87,8 @@ CREATE TABLE continued (
 
 CREATE TABLE certificate (
     sha256 TEXT PRIMARY KEY,
-    token BLOB NOT NULL
+    token BLOB NOT NULL,
+    events INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE event (
@@ -105,16 +106,14 @@ CREATE TABLE event (
     parts INTEGER NOT NULL,
     event BLOB NOT NULL,
     signature BLOB NOT NULL,
-    certificate TEXT NOT NULL REFERENCES certificate (sha256),
+    certificate TEXT NOT NULL,
     received REAL NOT NULL,
     held INTEGER NOT NULL CHECK (held IN (0, 1)),
-    nodes TEXT NOT NULL DEFAULT '',
+    nodes TEXT NOT NULL,
     UNIQUE (journal, sequence)
 ) STRICT;
 
 CREATE INDEX event_held ON event (journal, branch, sequence) WHERE held = 1;
-
-CREATE INDEX event_certificate ON event (certificate);
 
 CREATE TABLE node (
     node TEXT NOT NULL,
@@ -189,9 +188,9 @@ CREATE INDEX delivery_state ON delivery (state, number);
 
 CREATE INDEX delivery_ended ON delivery (ended) WHERE ended IS NOT NULL;
 
-CREATE INDEX delivery_event ON delivery (event_id);
+CREATE INDEX delivery_last ON delivery (last);
 
-CREATE INDEX delivery_first ON delivery (journal, first);
+CREATE INDEX delivery_parts ON delivery (journal, first) WHERE first < last;
 
 CREATE TABLE receipt (
     delivery INTEGER NOT NULL REFERENCES delivery (number),

@@ -9,6 +9,7 @@ queries.sql.
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -118,10 +119,10 @@ class SqliteStore(SqliteIntake, SqliteClaims, Store):
         """Forget events up to the first one that is needed; how many."""
         if limit <= 0:
             return 0
-        needed = self._value("first_needed", journal=journal)
+        part = self._value("first_part", journal=journal)
         gone = []
         for row in self._rows("oldest_events", journal=journal, limit=limit):
-            is_needed = needed is not None and row["sequence"] >= needed
+            is_needed = row["needed"] or (part is not None and row["sequence"] >= part)
             if is_needed or row["held"] or row["received"] >= before:
                 break
             gone.append(row)
@@ -132,6 +133,8 @@ class SqliteStore(SqliteIntake, SqliteClaims, Store):
         )
         self._run_many("forget_node", nodes)
         self._run_many("forget_event", ({"number": row["number"]} for row in gone))
+        for sha256, number in Counter(row["certificate"] for row in gone).items():
+            self._run("count_events", sha256=sha256, count=-number)
         return len(gone)
 
     def lease_journals(

@@ -1,9 +1,9 @@
 """The intake of the SQLite store: journals, positions, events, and what they make."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
-from itertools import count
 from operator import attrgetter
 
 from .base import (
@@ -13,6 +13,7 @@ from .base import (
     Decision,
     Fork,
     Incoming,
+    NewDelivery,
     Standing,
     StoreError,
 )
@@ -148,7 +149,10 @@ class SqliteIntake(SqliteLanes):
 
     def _add_events(self, records: Collection[Incoming]) -> None:
         begin = int(self._value("newest_event")) + 1
-        self._run_many("add_event", map(_columns, count(begin), records))
+        rows = ((number, *_row(record)) for number, record in enumerate(records, begin))
+        self._run_many("add_event", rows)
+        for sha256, number in Counter(record.certificate for record in records).items():
+            self._run("count_events", sha256=sha256, count=number)
         told = (
             {"node": node, "event": number}
             for number, record in enumerate(records, begin)
@@ -166,9 +170,11 @@ class SqliteIntake(SqliteLanes):
             if item.id not in known and (item.journal != batch.journal or item.last > pruned)
         ]
         self._run_many("add_rule", ({"rule": rule} for rule in {item.rule for item in new}))
-        rows = [asdict(item) for item in new]
-        self._run_many("add_delivery", rows)
-        self._run_many("add_lane", rows)
+        self._run_many("add_delivery", map(_delivery_values, new))
+        if self._value("any_held"):
+            self._run_many("hold_delivery", ({"id": item.id} for item in new))
+        lanes = ({"rule": item.rule, "order_key": item.order_key, "id": item.id} for item in new)
+        self._run_many("add_lane", lanes)
         for rule, order_key in {(item.rule, item.order_key): None for item in new if item.latest}:
             self._settle(rule, order_key)
 
@@ -185,11 +191,10 @@ class SqliteIntake(SqliteLanes):
         return freed
 
 
-_NAMES = [each.name for each in dataclass_fields(Incoming)]
-_values = attrgetter(*_NAMES)
+_event_values = attrgetter(*(each.name for each in dataclass_fields(Incoming)))
+_delivery_values = attrgetter(*(each.name for each in dataclass_fields(NewDelivery)))
 
 
-def _columns(number: int, record: Incoming) -> dict[str, object]:
-    """The row of an event; asdict copies every value, which a long catch-up feels."""
-    row = dict(zip(_NAMES, _values(record), strict=True))
-    return row | {"number": number, "nodes": " ".join(record.nodes)}
+def _row(record: Incoming) -> tuple[object, ...]:
+    """The row of an event, but its number; asdict copies every value, which catching up feels."""
+    return (*_event_values(record)[:-1], " ".join(record.nodes))

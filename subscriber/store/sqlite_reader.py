@@ -75,7 +75,7 @@ class SqliteReader(Reader):
     def _run(self, name: str, **values: object) -> Cursor:
         return self._db.execute(self._sql[name], values)
 
-    def _run_many(self, name: str, rows: Iterable[dict[str, object]]) -> None:
+    def _run_many(self, name: str, rows: Iterable[Row | tuple[object, ...]]) -> None:
         self._db.executemany(self._sql[name], rows)
 
     def _rows(self, name: str, **values: object) -> list[Row]:
@@ -186,6 +186,7 @@ class SqliteReader(Reader):
                 repo=wanted.repo,
                 branch=wanted.branch,
                 event_id=wanted.event_id,
+                last=_sequence(wanted.event_id),
                 since=wanted.since,
                 until=wanted.until,
                 limit=bounded(limit, MAX_LIST),
@@ -226,6 +227,12 @@ def bounded(limit: int, most: int) -> int:
 def listed(names: Collection[str] | Collection[int] | None) -> str | None:
     """A list as a statement takes it."""
     return None if names is None else json.dumps(sorted(names))
+
+
+def _sequence(event_id: str | None) -> int | None:
+    """By which the deliveries of an event are found."""
+    sequence = (event_id or "").rpartition("/")[2]
+    return int(sequence) if sequence.isdecimal() else None
 
 
 def _event(row: Row) -> StoredEvent:

@@ -84,7 +84,7 @@ class TestFile:
         }
         names = "lane waiting ready due_lanes candidates held_by running extend old_deliveries"
         with SqliteStore.open(path) as store:
-            for name in [*names.split(), "first_needed", "oldest_events"]:
+            for name in [*names.split(), "first_part", "oldest_events"]:
                 plan = store._db.execute(f"EXPLAIN QUERY PLAN {migrate.queries()[name]}", values)
                 steps = [row[3] for row in plan]
                 whole = [step for step in steps if step in {"SCAN delivery", "SCAN event"}]
