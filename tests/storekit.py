@@ -22,6 +22,8 @@ from subscriber.store.base import (
 )
 from subscriber.store.memory import MemoryStore
 from subscriber.store.redis import RedisStore
+from subscriber.store.redis_server import acl_line
+from subscriber.store.redis_session import library
 from subscriber.store.sqlite import SqliteStore
 
 JOURNAL = "9f" * 16
@@ -68,15 +70,27 @@ class SqliteBox:
 
 
 class ValkeyBox:
-    """A store on a server of this process, under a name of its own."""
+    """A store on a server of this process, under a name and a user of its own.
 
-    def __init__(self, folder: Path | None = None, program: str | None = None) -> None:  # noqa: ARG002
+    The user has the rights that we tell operators to give, and no others.
+    """
+
+    def __init__(self, folder: Path | None = None, program: str | None = None) -> None:
+        del folder
         self.server = shared_server(program)
         self.name = f"ci-{next(_COUNT)}"
+        digest = hashlib.sha256(b"pass").hexdigest()
+        with self.server.client() as admin:
+            admin.execute_command(acl_line(self.name, user=self.name, sha256=digest))
+            admin.function_load(library(), replace=True)
+        credentials = self.server.folder / f"{self.name}.pass"
+        credentials.touch(0o600)
+        credentials.write_text(f"{self.name}:pass\n")
+        self.address = parse_address(self.server.url, credentials=credentials)
         self.store: Store = self._open()
 
     def _open(self) -> Store:
-        return RedisStore.open(parse_address(self.server.url), self.name)
+        return RedisStore.open(self.address, self.name)
 
     def reopen(self, *, crash: bool = False) -> Store:  # noqa: ARG002 - nothing of it is ours
         self.store.close()

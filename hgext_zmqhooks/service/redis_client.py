@@ -14,6 +14,7 @@ repeated because its answer was lost leases a second delivery to nobody. It give
 
 import re
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -213,6 +214,13 @@ def connect(address: RedisAddress, *, name: str, timeout: float = TIMEOUT) -> re
     return redis.Redis(**place, **options)
 
 
+# CLIENT SETINFO would need a right that servers before 7.2 cannot even name.
+_QUIET: dict[str, None] = (
+    {"driver_info": None}
+    if "driver_info" in signature(redis.Redis.__init__).parameters
+    else {"lib_name": None, "lib_version": None}
+)
+
 # Sentinels have users and databases of their own: none.
 _OF_PRIMARY = {"db", "credential_provider"}
 
@@ -228,6 +236,7 @@ def _options(address: RedisAddress, name: str, timeout: float) -> dict[str, Any]
         "max_connections": MAX_CONNECTIONS,
         "protocol": 2,
         "decode_responses": False,
+        **_QUIET,
     }
     if address.credentials is not None:
         options["credential_provider"] = FileCredentials(address.credentials)

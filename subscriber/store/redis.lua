@@ -132,7 +132,6 @@ local function put(name, field, value)
   call('HSET', key(name), field, pack(value))
 end
 
--- Every function takes P as its key, and one argument in MessagePack before what it takes besides.
 local function register(name, body, flags)
   redis.register_function{
     function_name = 'zmqhooks1_' .. name,
@@ -141,8 +140,7 @@ local function register(name, body, flags)
       call, pack = redis.call, cmsgpack.pack
       decode, unpack_one = cmsgpack.unpack, cmsgpack.unpack_one
       P, counters, changed = keys[1], nil, {}
-      local given = decode(args[1])
-      local answer = body(given, args)
+      local answer = body(decode(args[1]), args)
       if next(changed) then
         write_counters()
       end
@@ -151,20 +149,32 @@ local function register(name, body, flags)
   }
 end
 
-local function step(name, body) register(name, body, {}) end
-local function question(name, body) register(name, body, {'no-writes'}) end
+-- Every function takes P as its key, and one argument in MessagePack before what it takes besides.
+-- It must name the store that its program opened: another one may be here now, or none.
+local function guarded(name, body, flags)
+  register(name, function(given, args)
+    if call('HGET', key('store'), 'identity') ~= given.store then
+      return redis.error_reply('OTHERSTORE this is another store now')
+    end
+    return body(given, args)
+  end, flags)
+end
 
--- What a program asks first. `identity`: the id of a store that is made now.
-step('open', function(given)
+local function step(name, body) guarded(name, body, {}) end
+local function question(name, body) guarded(name, body, {'no-writes'}) end
+
+local function hello()
+  local found = call('HMGET', key('store'), 'identity', 'format')
+  return {REVISION, found[1], tonumber(found[2] or FORMAT)}
+end
+
+-- What a program asks first: what is here. `identity`: the id of a store that is made now.
+register('open', function(given)
   if given.identity then
     call('HSETNX', key('store'), 'identity', given.identity)
     call('HSETNX', key('store'), 'format', FORMAT)
   end
-  local found = call('HMGET', key('store'), 'identity', 'format')
-  return {REVISION, found[1], tonumber(found[2] or FORMAT)}
-end)
+  return hello()
+end, {})
 
-question('peek', function()
-  local found = call('HMGET', key('store'), 'identity', 'format')
-  return {REVISION, found[1], tonumber(found[2] or FORMAT)}
-end)
+register('peek', hello, {'no-writes'})

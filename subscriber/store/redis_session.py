@@ -45,6 +45,15 @@ def revision(text: str) -> int:
     return int(found[1])
 
 
+def key_prefix(name: str) -> str:
+    """How every key of a subscriber's store begins: with its hash tag.
+
+    >>> key_prefix("ci")
+    '{zmqhooks:ci}'
+    """
+    return f"{{zmqhooks:{name}}}"
+
+
 class Clock:
     """The server's unix seconds, carried on by our monotonic clock.
 
@@ -91,7 +100,7 @@ class Session:
     ) -> None:
         self.file = str(address)
         self.clock = Clock()
-        self._key = f"{{zmqhooks:{name}}}"
+        self._key = key_prefix(name)
         self._writes = writes
         self._client = connect(address, name=f"zmqhooks:{name}", timeout=timeout)
         self._lock = threading.Lock()
@@ -104,14 +113,14 @@ class Session:
 
     def do(self, function: str, *blobs: bytes, **given: object) -> Any:
         """One step, which may write."""
-        packed = forms.pack(given)
+        packed = forms.pack({"store": self._identity, **given})
         return self._run(
             lambda: self._client.fcall(PREFIX + function, 1, self._key, packed, *blobs)
         )
 
     def ask(self, function: str, **given: object) -> Any:
         """One question."""
-        packed = forms.pack(given)
+        packed = forms.pack({"store": self._identity, **given})
         return self._run(lambda: self._client.fcall_ro(PREFIX + function, 1, self._key, packed))
 
     def identity(self) -> str:
@@ -134,6 +143,8 @@ class Session:
             return command()
         except redis.RedisError as error:
             self._ready = False
+            if str(error).startswith("OTHERSTORE"):
+                raise self._other(None) from None
             raise StoreError(self.file, *explain(error)) from error
 
     def _prepare(self) -> None:
@@ -151,16 +162,16 @@ class Session:
         if self._writes and (found is None or found[0] < revision(text)):
             self._load(text)
             found = self._hello()
-        if found is None or found[1] is None:
+        if self._identity is None and (found is None or found[1] is None):
             raise NoStore(self.file)
-        return found
+        return found or (0, None, FORMAT)
 
     def _hello(self) -> tuple[int, bytes | None, int] | None:
         """Revision of the library, id and format of the store; None without a library."""
         try:
             if self._writes:
-                fresh = forms.pack({"identity": forms.new_identity()})
-                answer = self._client.fcall(PREFIX + "open", 1, self._key, fresh)
+                fresh = {} if self._identity else {"identity": forms.new_identity()}
+                answer = self._client.fcall(PREFIX + "open", 1, self._key, forms.pack(fresh))
             else:
                 answer = self._client.fcall_ro(PREFIX + "peek", 1, self._key, forms.pack({}))
         except redis.ResponseError as error:
@@ -173,10 +184,7 @@ class Session:
         try:
             self._client.function_load(text, replace=True)
         except redis.exceptions.NoPermissionError as error:
-            hint = (
-                "as its administrator: zmq-subscriber init --redis --library"
-                " | redis-cli -x FUNCTION LOAD REPLACE"
-            )
+            hint = "its administrator can: `zmq-subscriber init --redis` says how"
             reason = "the library of functions is missing or too old, and our user may not load it"
             raise StoreError(self.file, reason, hint) from error
 
@@ -189,10 +197,14 @@ class Session:
             )
         known = (identity or b"").decode()
         if self._identity not in {None, known}:
-            raise StoreError(
-                self.file,
-                f"it is another store now: its id was {self._identity} and is {known}",
-                "was the server emptied, or another one put in its place? If so on purpose,"
-                " restart the daemon",
-            )
+            raise self._other(known)
         self._identity = known
+
+    def _other(self, known: str | None) -> StoreError:
+        return StoreError(
+            self.file,
+            f"it is another store now: its id was {self._identity}"
+            + (f", and is {known}" if known else ""),
+            "was the server emptied, or another one put in its place? If so on purpose,"
+            " restart the daemon",
+        )

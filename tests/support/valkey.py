@@ -75,6 +75,17 @@ class Server:
     def url(self) -> str:
         return f"unix://{self.socket}" if self.socket else f"redis://127.0.0.1:{self.port}/0"
 
+    @classmethod
+    def sentinel(cls, folder: Path, primary: int) -> "Server":
+        """One sentinel that watches the server at a port, and calls it `ci`."""
+        folder.mkdir(parents=True)
+        (folder / "sentinel.conf").write_text(
+            f"sentinel monitor ci 127.0.0.1 {primary} 1\n"
+            "sentinel down-after-milliseconds ci 500\n"
+            "sentinel failover-timeout ci 3000\n"
+        )
+        return _Sentinel(folder)
+
     def _command(self) -> list[str]:
         place = ["--bind", "127.0.0.1", "--port", str(self.port)]
         if self.socket:
@@ -160,3 +171,11 @@ class Server:
 
     def __exit__(self, *failure: object) -> None:
         self.stop()
+
+
+class _Sentinel(Server):
+    def _command(self) -> list[str]:
+        return [
+            *(self.program, str(self.folder / "sentinel.conf"), "--sentinel"),
+            *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)),
+        ]

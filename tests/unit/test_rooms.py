@@ -101,9 +101,13 @@ FOREIGN: dict[str, set[str]] = {
         "subscriber.daemon",
     },
     "sqlite3": {f"{HG}.relay.state", "subscriber.store.sqlite", "subscriber.store.connection"},
-    "redis": {f"{HG}.service.redis_client", "subscriber.store.redis_session"},
     "httpx": {"subscriber.actions.exchange", "subscriber.actions.webhook"},
     "httpcore": {"subscriber.actions.exchange"},
+    "redis": {
+        f"{HG}.service.redis_client",
+        "subscriber.store.redis_session",
+        "subscriber.store.redis_server",
+    },
     "yaml": {f"{HG}.service.config"},
     # The relay looks at the envelopes of many thousand events a second.
     "msgspec": {

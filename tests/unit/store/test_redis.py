@@ -1,0 +1,243 @@
+"""The Redis store over what happens to servers and connections."""
+
+import itertools
+import threading
+import time
+
+import pytest
+from storekit import DONE, JOURNAL, batch, delivery, fill, record
+from support.tls import Authority, relay
+from support.valkey import Server
+from support.waiting import wait_for
+
+from hgext_zmqhooks.service.redis_client import parse_address
+from subscriber.store import redis_session
+from subscriber.store.base import Accepted, State, StoreError, Wanted
+from subscriber.store.redis import RedisReader, RedisStore
+from subscriber.store.redis_session import library, revision
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path / "valkey", fsync="always") as made:
+        yield made
+
+
+@pytest.fixture
+def store(server):
+    with RedisStore.open(parse_address(server.url), "ci", timeout=1.0) as made:
+        yield made
+
+
+def one(store, sequence, position):
+    """One event with one delivery."""
+    return store.accept(
+        batch(sequence, position, records=[record(sequence)], deliveries=[delivery(sequence)])
+    )
+
+
+class TestServer:
+    def test_what_was_answered_survives_a_kill(self, server, store):
+        done, position = [], None
+        for killed_after in (1, 150, 300):
+            killer = threading.Event()
+            thread = threading.Thread(target=lambda: (killer.wait(), server.kill()))  # noqa: B023
+            thread.start()
+            try:
+                for count in itertools.count():
+                    if count == killed_after:
+                        killer.set()
+                    one(store, (position or 0) + 1, position)
+                    position = (position or 0) + 1
+                    (claimed,) = store.claim("x", 60.0, 1, store.now())
+                    assert store.finish(claimed.delivery.id, claimed.fence, DONE, store.now())
+                    done.append((claimed.delivery.id, claimed.fence))
+            except StoreError as error:
+                assert "reached" in error.reason  # noqa: PT017 - which step it hits is chance
+            thread.join()
+            server.start()
+            (row,) = store.journals()
+            # What was not answered may have been done, too.
+            assert row.scanned - (position or 0) in (0, 1)
+            position = row.scanned
+            for claimed in store.claim("x", 60.0, 9, store.now() + 61):
+                store.finish(claimed.delivery.id, claimed.fence, DONE, store.now())
+                done.append((claimed.delivery.id, claimed.fence))
+        assert store.newest_event() == position
+        states = {item.id: item.state for item in store.deliveries(Wanted(), 1000)}
+        assert {name: states[name] for name, _ in done} == {name: State.DONE for name, _ in done}
+        fences = [fence for _, fence in done]
+        assert fences == sorted(set(fences))
+
+    def test_one_that_is_stopped_is_an_error_in_time_and_goes_on(self, server, store):
+        fill(store, 1)
+        with server.frozen():
+            started = time.monotonic()
+            with pytest.raises(StoreError, match="does not answer") as caught:
+                store.claim("x", 60.0, 1, store.now())
+            assert time.monotonic() - started < 10
+            assert caught.value.file == server.url
+            assert caught.value.hint
+        # The claim may have been done without an answer: then its lease ends.
+        assert len(store.claim("x", 60.0, 1, store.now() + 61)) == 1
+
+    def test_no_fence_goes_back_though_the_counter_is_lost(self, server, store):
+        fill(store, 2)
+        (first,) = store.claim("x", 60.0, 1, store.now())
+        store.finish(first.delivery.id, first.fence, DONE, store.now())
+        with server.client() as admin:
+            assert admin.hdel("{zmqhooks:ci}:store", "fence")
+        # A caller that was stopped meanwhile has an old time.
+        (second,) = store.claim("x", 60.0, 1, first.fence / 1e6 - 3600)
+        assert second.fence > first.fence
+
+    def test_an_emptied_server_is_another_store(self, server, store):
+        fill(store, 2)
+        with server.client() as admin:
+            admin.flushall()
+        for ask in (store.journals, store.status, lambda: one(store, 3, 2)):
+            with pytest.raises(StoreError, match="another store") as caught:
+                ask()
+            assert "restart" in caught.value.hint
+        with RedisStore.open(parse_address(server.url), "ci") as new:
+            assert new.journals() == []
+            with pytest.raises(StoreError, match=new.identity()):
+                store.journals()
+
+    def test_a_lost_library_comes_back(self, server, store):
+        with server.client() as admin:
+            admin.function_flush()
+        with pytest.raises(StoreError):
+            store.journals()
+        assert store.journals() == []
+
+    def test_an_older_library_is_replaced_and_a_newer_one_stays(self, server):
+        address, text = parse_address(server.url), library()
+        with server.client() as admin:
+            old = text.replace("local REVISION = 1", "local REVISION = 0")
+            admin.function_load(old)
+            RedisStore.open(address, "ci").close()
+            assert loaded(admin) == text
+            new = text.replace("local REVISION = 1", "local REVISION = 99")
+            admin.function_load(new, replace=True)
+            RedisStore.open(address, "ci").close()
+            assert loaded(admin) == new
+        assert (revision(old), revision(new)) == (0, 99)
+
+    @pytest.mark.usefixtures("store")
+    def test_a_newer_format_is_refused(self, server):
+        with server.client() as admin:
+            admin.hset("{zmqhooks:ci}:store", "format", 2)
+        with pytest.raises(StoreError, match="format 2"):
+            RedisStore.open(parse_address(server.url), "ci")
+
+
+def loaded(admin):
+    ((*_, code),) = admin.function_list(withcode=True)
+    return code.decode()
+
+
+class TestReader:
+    def test_there_is_no_store_before_the_daemon_made_it(self, server):
+        with pytest.raises(StoreError, match="no such store") as caught:
+            RedisReader.open(parse_address(server.url), "ci")
+        assert "daemon" in caught.value.hint
+
+    def test_it_sees_what_the_daemon_writes_also_on_a_replica(self, tmp_path, server, store):
+        fill(store, 3)
+        with Server(tmp_path / "replica", "--replicaof", "127.0.0.1", str(server.port)) as replica:
+
+            def read():
+                try:
+                    with RedisReader.open(parse_address(replica.url), "ci") as reader:
+                        return reader.identity(), reader.newest_event()
+                except StoreError:
+                    return None
+
+            assert wait_for(read) == (store.identity(), 3)
+
+    def test_a_closed_store_says_so(self, store):
+        store.close()
+        store.close()
+        with pytest.raises(StoreError, match="closed"):
+            store.journals()
+
+
+class TestWays:
+    def test_a_unix_socket(self, tmp_path):
+        with (
+            Server(tmp_path, unix=True) as server,
+            RedisStore.open(parse_address(server.url), "ci") as store,
+        ):
+            assert one(store, 1, None) == Accepted(1, 0)
+
+    def test_tls_with_our_own_authority_and_with_no_other(self, tmp_path, server):
+        mine, other = Authority(tmp_path / "mine"), Authority(tmp_path / "other")
+        with relay(server.port, mine) as port:
+            url = f"rediss://127.0.0.1:{port}/0"
+            with RedisStore.open(parse_address(url, ca=mine.path), "ci") as store:
+                assert one(store, 1, None) == Accepted(1, 0)
+            with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
+                RedisStore.open(parse_address(url, ca=other.path), "ci")
+            with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
+                RedisStore.open(parse_address(url), "ci")
+
+    def test_sentinel_finds_the_next_primary(self, tmp_path):
+        with (
+            Server(tmp_path / "a") as primary,
+            Server(tmp_path / "b", "--replicaof", "127.0.0.1", str(primary.port)) as replica,
+            Server.sentinel(tmp_path / "s", primary.port) as sentinel,
+        ):
+            address = parse_address(
+                "redis://sentinel/0", sentinels=(f"127.0.0.1:{sentinel.port}",), service="ci"
+            )
+            with sentinel.client() as asked:
+                # Given a sentinel that knows both servers, and an event that both have
+                wait_for(lambda: asked.sentinel_slaves("ci"))
+            with RedisStore.open(address, "ci", timeout=1.0) as store:
+                one(store, 1, None)
+                with primary.client() as admin:
+                    assert wait_for(lambda: admin.wait(1, 1000))
+                # When the primary is gone
+                primary.kill()
+
+                # Then the store goes on by itself on the other one
+                def goes_on():
+                    try:
+                        return one(store, 2, 1)
+                    except StoreError:
+                        return None
+
+                assert wait_for(goes_on) == Accepted(1, 0)
+                assert store.event(JOURNAL, 1) is not None
+            with replica.client() as admin:
+                assert admin.info("replication")["role"] == "master"
+
+
+class TestClock:
+    def test_it_is_the_servers(self, server, store):
+        with server.client() as admin:
+            seconds, micros = admin.time()
+        assert abs(store.now() - seconds - micros / 1e6) < 2
+
+    def test_it_follows_a_clock_that_is_set_only_slowly(self, store, monkeypatch):
+        session = store._session
+        before = store.now()
+        monkeypatch.setattr(
+            session.clock, "_ask", lambda _: (0.0, before + 3600 - time.monotonic())
+        )
+        monkeypatch.setattr(redis_session, "MEASURE_SECONDS", 0.0)
+        store.journals()
+        assert 0 <= store.now() - before < 30
+
+    def test_a_new_connection_begins_anew(self, server, store, monkeypatch):
+        before = store.now()
+        monkeypatch.setattr(
+            store._session.clock, "_ask", lambda _: (0.0, before + 3600 - time.monotonic())
+        )
+        server.kill()
+        with pytest.raises(StoreError):
+            store.journals()
+        server.start()
+        store.journals()
+        assert store.now() - before >= 3600
