@@ -100,6 +100,7 @@ local function let_go(journals, branch)
     end
   end
   table.sort(numbers, function(a, b) return tonumber(a) < tonumber(b) end)
+  local free = {}
   for _, number in ipairs(numbers) do
     local work = load_work(number)
     if not is_held(work) then
@@ -107,8 +108,11 @@ local function let_go(journals, branch)
       change_state(number, state, 'pending')
       put('state', number, state)
       call('ZREM', key('waiting', work[W_JOURNAL], branch), number)
-      settle(work)
+      free[#free + 1] = work
     end
+  end
+  for _, work in ipairs(free) do
+    settle(work)
   end
 end
 
@@ -242,6 +246,7 @@ local function store_rest(given)
   end
 end
 
+-- Make a delivery; gives its work back if its lane is to be settled.
 local function add(text, pruned)
   local work = decode(text)
   local known = call('HEXISTS', key('ids'), work[ID]) == 1
@@ -263,9 +268,7 @@ local function add(text, pruned)
   end
   local lane = lane_of(work)
   call('ZADD', lane, number, member(number, work))
-  if work[LATEST] or call('ZCARD', lane) == 1 then
-    settle(work)
-  end
+  return (work[LATEST] or call('ZCARD', lane) == 1) and work
 end
 
 step('accept', function(given, args)
@@ -293,8 +296,12 @@ step('accept', function(given, args)
     ends[journal] = ends[journal] or (row_of(journal) or {}).pruned or 0
     return ends[journal]
   end
+  local made = {}
   for at = given.records + 2, #args do
-    add(args[at], pruned)
+    made[#made + 1] = add(args[at], pruned) or nil
+  end
+  for _, work in ipairs(made) do
+    settle(work)
   end
   return {'accepted', #new}
 end)

@@ -1,4 +1,7 @@
-"""Whatever is asked of it, in whatever order, the Redis store answers as the reference store."""
+"""Whatever is asked of them, in whatever order, all stores answer as the reference store does."""
+
+import tempfile
+from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -9,6 +12,7 @@ from storekit import (
     JOURNAL,
     OTHER,
     TOKENS,
+    SqliteBox,
     ValkeyBox,
     batch,
     delivery,
@@ -278,6 +282,10 @@ class Scenario:
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 @given(st.randoms(use_true_random=False))
-def test_it_answers_as_the_reference_store_does(rng):
-    with ValkeyBox().store as store:
-        Scenario(rng, [MemoryStore(), store]).live()
+def test_they_answer_as_the_reference_store_does(rng):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        SqliteBox(Path(folder), quick=True).store as one,
+        ValkeyBox().store as other,
+    ):
+        Scenario(rng, [MemoryStore(), one, other]).live()
