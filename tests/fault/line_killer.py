@@ -4,7 +4,7 @@
 
     intake   from the receipt of a message to its ack: `_Dialogue._listen` and all it calls; a batch
              this small is verified by that thread itself, so that these lines are among them
-    engine   from the claim to the receipt: `Dispatcher._round`, `_work`, and all they call
+    engine   from the claim to the receipt: `Dispatcher._round`, `_run_one`, and all they call
 
 Every run is a forked child of this process, which has imported everything and started no thread. A
 first run counts: which lines are executed in the window, how often. Then each line is a kill point
@@ -56,7 +56,7 @@ ROOTS = tuple(
 )
 WINDOWS: dict[str, frozenset[CodeType]] = {
     "intake": frozenset({client._Dialogue._listen.__code__}),
-    "engine": frozenset({Dispatcher._round.__code__, Dispatcher._work.__code__}),
+    "engine": frozenset({Dispatcher._round.__code__, Dispatcher._run_one.__code__}),
 }
 SCRIPT = """#!/bin/sh
 echo "$ZMQHOOKS_EVENT_ID $ZMQHOOKS_BRANCH $ZMQHOOKS_DELIVERY_ID $ZMQHOOKS_FENCE" >> runs
