@@ -102,6 +102,8 @@ class Configuration:
         """Each key once, until it is as it was."""
         keys = {each.name for each in names(Settings)} - LIVE
         differs = {key for key in keys if getattr(fresh, key) != getattr(self.in_force, key)}
+        if "store" in differs:
+            differs.discard("state")  # which follows from it, or changes with it
         for key in sorted(differs - self._waits):
             said = fields(key=key, file=fresh.file)
             log.warning("a changed key needs a restart", extra=said)
