@@ -216,7 +216,7 @@ class _Dialogue:
             self._on_time(rung=bell.hush())
         if self._session.round:
             self._socket.setsockopt(zmq.LINGER, GOODBYE_MS)
-            self._say(Bye("stopping" if stop.is_set() else "a new key"))
+            self._say(Bye("stopping" if stop.is_set() else "another key or other rules"))
 
     def _timeout(self) -> float:
         if self._ahead:
