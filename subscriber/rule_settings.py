@@ -22,6 +22,7 @@ import msgspec
 from hgext_zmqhooks.service.config import Duration, Frozen, span
 from hgext_zmqhooks.wire.errors import Refused
 from hgext_zmqhooks.wire.topics import Pattern
+from subscriber.actions.redis_settings import RedisSettings
 from subscriber.actions.settings import ACTIONS, ExecSettings, Said, wrong_action
 from subscriber.actions.webhook_settings import WebhookSettings
 from subscriber.actions.wrong import Wrong
@@ -81,6 +82,7 @@ class Rule(Frozen, frozen=True):
     name: str
     exec: tuple[str, ...] | ExecSettings | None = None
     webhook: WebhookSettings | None = None
+    redis: RedisSettings | None = None
     when: When = When()
     each: Each = "event"
     timeout: Duration | None = None

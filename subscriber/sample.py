@@ -70,7 +70,15 @@ rules:
     #   ca: ca.pem
     #   redirects: no
     #   private: no                    # whether redirects may lead to private addresses
-    timeout: 15m                       # of a webhook: 30s
+    # redis:                           # instead of exec: a stream, and the head of each branch
+    #   url: redis://127.0.0.1:6379/0  # or rediss://…, unix:///run/valkey.sock?db=0
+    #   credentials: redis.user        # a file with user:password
+    #   ca: ca.pem
+    #   stream: "hg:{repo}"
+    #   maxlen: 100000
+    #   head: "head:{repo}:{branch}"
+    #   ttl: 30d
+    timeout: 15m                       # of a webhook, and of redis: 30s
     order: branch                      # or repo, none, or a template: "deploy-{repo}"
     overlap: queue                     # latest: of what waits in one order, only the newest
     # concurrency: 2                   # at most so many at once

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from . import make_exec
 from .base import Action
 from .place import Place
+from .redis_settings import RedisSettings
 from .settings import Said
 from .webhook_settings import WebhookSettings
 from .wrong import Wrong
@@ -21,12 +22,16 @@ def make(said: Said, place: Place) -> Action:
         from . import make_webhook
 
         return make_webhook.make(said, place)
+    if isinstance(said, RedisSettings):
+        from . import make_redis
+
+        return make_redis.make(said, place)
     return make_exec.make(said, place)
 
 
 def refused(key: str, said: Said) -> Iterator[Wrong]:
     """Why a daemon on this host cannot have the action at all; keys begin with `key`."""
-    if not isinstance(said, WebhookSettings):
+    if not isinstance(said, WebhookSettings | RedisSettings):
         yield from make_exec.refused(key, said)
 
 
@@ -36,6 +41,10 @@ def missing(key: str, said: Said, place: Place) -> Iterator[Wrong]:
         from . import make_webhook
 
         return make_webhook.missing(key, said, place)
+    if isinstance(said, RedisSettings):
+        from . import make_redis
+
+        return make_redis.missing(key, said, place)
     return make_exec.missing(key, said, place)
 
 
@@ -43,4 +52,6 @@ def described(said: Said, place: Place) -> str:
     """What the action would do now, in a few words."""
     if isinstance(said, WebhookSettings):
         return f"{said.method} {said.url}"
+    if isinstance(said, RedisSettings):
+        return f"stream {said.stream} at {said.url}"
     return make_exec.located(said, place) or ""

@@ -8,6 +8,7 @@
       environment: {pass: [HTTPS_PROXY], set: {MODE: full}}
       limits: {memory: 2GiB, cpu: 10m, files: 1024, processes: 64}
     webhook: {url: …}                     # see webhook_settings
+    redis: {url: …, stream: …}            # see redis_settings
 
 Whatever can be seen in the file alone is found wrong here; what depends on the host, in `make`.
 """
@@ -19,10 +20,11 @@ from msgspec import field
 
 from hgext_zmqhooks.service.config import Duration, Frozen, Size
 
+from .redis_settings import RedisSettings, wrong_redis
 from .webhook_settings import WebhookSettings, wrong_webhook
 from .wrong import Wrong
 
-ACTIONS = ("exec", "webhook")
+ACTIONS = ("exec", "webhook", "redis")
 """The keys of a rule, of which it has exactly one."""
 
 MAX_CPU = 7 * 86400
@@ -62,7 +64,7 @@ class ExecSettings(Frozen, frozen=True):
 Written = tuple[str, ...] | ExecSettings
 """What stands under `exec`."""
 
-Said = Written | WebhookSettings
+Said = Written | WebhookSettings | RedisSettings
 """What stands under a key of `ACTIONS`."""
 
 
@@ -78,11 +80,13 @@ def whole(said: Written) -> ExecSettings:
 def wrong_action(key: str, said: Said) -> Iterator[Wrong]:
     """What is wrong with an action; keys begin with its own."""
     if isinstance(said, WebhookSettings):
-        for part, value, reason, hint in wrong_webhook(said):
-            yield f"{key}.{part}", value, reason, hint
-        return
-    yield from _wrong_command(key if isinstance(said, tuple) else f"{key}.command", whole(said))
-    for part, value, reason, hint in _wrong_exec(whole(said)):
+        found = wrong_webhook(said)
+    elif isinstance(said, RedisSettings):
+        found = wrong_redis(said)
+    else:
+        yield from _wrong_command(key if isinstance(said, tuple) else f"{key}.command", whole(said))
+        found = _wrong_exec(whole(said))
+    for part, value, reason, hint in found:
         yield f"{key}.{part}", value, reason, hint
 
 

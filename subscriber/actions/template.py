@@ -10,6 +10,8 @@ parsed. What stands around a value cannot be changed by it, since each place has
     json      as inside a JSON string: the quotes stand in the template
     form      as in a url: application/x-www-form-urlencoded
     text      as it is, for text/plain
+    key       as in a topic: colons, control characters and % as %XX, so that two keys are never
+              the same for two branches
 
 `event` and `files` are JSON themselves: in JSON they stand without quotes; they are for bodies.
 """
@@ -22,11 +24,12 @@ from typing import Literal
 from urllib.parse import quote
 
 from hgext_zmqhooks.wire import events
+from hgext_zmqhooks.wire.topics import encode_part
 from hgext_zmqhooks.wire.values import Changeset, Event
 
 from .base import Job
 
-Kind = Literal["url", "header", "json", "form", "text"]
+Kind = Literal["url", "header", "json", "form", "text", "key"]
 
 OF_DELIVERY = (
     *("repo", "branch", "node", "user", "topic", "rule"),
@@ -113,7 +116,7 @@ def parse(text: str, kind: Kind) -> Template:
 def _check_name(name: str, kind: Kind) -> None:
     if name not in NAMES:
         raise ValueError(f"{{{name}}} is no value; write {{{{{name}}}}} for that text itself")
-    if name in DOCUMENTS and kind in {"url", "header"}:
+    if name in DOCUMENTS and kind in {"url", "header", "key"}:
         raise ValueError(f"{{{name}}} can stand in a body only")
 
 
@@ -152,6 +155,7 @@ _ESCAPES: dict[Kind, Callable[[str], str]] = {
     "header": _header,
     "json": lambda value: json.dumps(value)[1:-1],
     "text": str,
+    "key": lambda value: encode_part(value) if value else "",
 }
 
 

@@ -21,6 +21,7 @@ from hgext_zmqhooks.wire.verbs import VERBS
 from subscriber import rule_settings
 from subscriber import settings as subscriber
 from subscriber.actions import settings as actions
+from subscriber.actions.redis_settings import RedisSettings
 from subscriber.actions.template import NAMES
 from subscriber.actions.webhook_settings import WebhookSettings
 
@@ -35,6 +36,7 @@ STRUCTS = {
     "environment": actions.Environment,
     "limits of a command": actions.Limits,
     "webhook": WebhookSettings,
+    "redis": RedisSettings,
     "relay.yml": RelaySection,
     "limits": Limits,
 }

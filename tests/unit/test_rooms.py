@@ -107,6 +107,7 @@ FOREIGN: dict[str, set[str]] = {
         f"{HG}.service.redis_client",
         "subscriber.store.redis_session",
         "subscriber.store.redis_server",
+        "subscriber.actions.redis",
     },
     "yaml": {f"{HG}.service.config"},
     # The relay looks at the envelopes of many thousand events a second.
