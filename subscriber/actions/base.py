@@ -5,6 +5,7 @@ connection are verdicts, because each of them is a receipt that an operator read
 """
 
 import contextlib
+import errno
 import os
 import threading
 import time
@@ -16,6 +17,9 @@ from typing import Protocol, Self
 OUTPUT_LIMIT = 64 * 1024
 """Bytes of output kept in a receipt: the last ones, since errors stand at the end."""
 
+
+SHORT_OF_RESOURCES = frozenset((errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE))
+"""Numbers of errors that are about this host, and not about what an attempt does."""
 
 LEASE_OVER = "the lease ran out"
 """The reason of a verdict when an attempt ended because its lease was not extended."""

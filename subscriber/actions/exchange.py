@@ -8,6 +8,7 @@ Each exchange has its own connections: nothing of one delivery is left for anoth
 """
 
 import contextlib
+import errno
 import os
 import socket
 import ssl
@@ -76,7 +77,12 @@ class Exchange:
         self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no thread is left
+            os.close(self._end)
+            os.close(self._ended)
+            raise OSError(errno.EAGAIN, str(error)) from None
         return self
 
     def __exit__(self, *failure: object) -> None:

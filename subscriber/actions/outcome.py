@@ -5,11 +5,10 @@ import os
 import signal
 from dataclasses import dataclass
 
-from .base import LEASE_OVER, Kind, Verdict
+from .base import LEASE_OVER, SHORT_OF_RESOURCES, Kind, Verdict
 
 _EX_DATAERR = 65
 _EX_TEMPFAIL = 75
-_SHORT_OF_RESOURCES = frozenset((errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE))
 
 
 @dataclass(slots=True)
@@ -83,7 +82,7 @@ def judge(
         reason, interrupted = "another daemon has taken over", True
     elif outcome.failed is not None:
         reason = f"cannot start {where}: {_why(outcome.failed, outcome.step)}"
-        interrupted = outcome.failed in _SHORT_OF_RESOURCES
+        interrupted = outcome.failed in SHORT_OF_RESOURCES
     elif outcome.lost:
         reason, interrupted = outcome.lost, True
     else:

@@ -38,7 +38,7 @@ from hgext_zmqhooks.service.errors import ServiceError
 from hgext_zmqhooks.service.secretfile import SecretFileError, read_secret
 
 from . import signing
-from .base import LEASE_OVER, Cancel, Job, Kind, Verdict, boot_clock
+from .base import LEASE_OVER, SHORT_OF_RESOURCES, Cancel, Job, Kind, Verdict, boot_clock
 from .exchange import Answer, Exchange, Request
 from .template import Template, Unfit, values
 
@@ -82,7 +82,8 @@ class Webhook:
         except Unfit as error:
             return Verdict(Kind.DEAD, f"cannot be sent: {error}", started, time.time())
         except (ServiceError, OSError) as error:
-            outcome = Outcome(error=f"cannot be sent: {error}")
+            short = isinstance(error, OSError) and error.errno in SHORT_OF_RESOURCES
+            outcome = Outcome(error=f"cannot be sent: {error}", ours=short)
         return judge(outcome, started, time.time())
 
     def _request(self, job: Job, now: float) -> Request:

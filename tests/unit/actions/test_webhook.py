@@ -454,6 +454,20 @@ class TestVerdicts:
         assert (verdict.kind, verdict.interrupted) == (Kind.RETRY, False)
         assert "disconnected" in verdict.reason
 
+    def test_a_host_without_threads_is_no_failure_of_the_receiver(
+        self, tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def none_left(_thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", none_left)
+            verdict = send(tmp_path, receiver.url)
+
+        assert (verdict.kind, verdict.interrupted) == (Kind.RETRY, True)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
     def test_a_name_that_is_not_there_is_a_failure(self, tmp_path: Path) -> None:
         verdict = send(tmp_path, "http://nowhere.invalid/")
 
