@@ -113,7 +113,8 @@ def _stored(settings: Settings) -> Iterator[Finding]:
         gone = gone_rules(find_open(store), {rule.name for rule in settings.rules})
     for name, count in gone.items():
         waiting = f"{counted(count, 'delivery')} of the rule {name} open, but it is gone"
-        error = ServiceError(waiting, hint="write the rule again: then they run")
+        hint = f"write the rule again: then they run; or: dead --give-up --rule {name}"
+        error = ServiceError(waiting, hint=hint)
         yield Finding("store", "", error, mild=True)
 
 

@@ -106,8 +106,8 @@ def paused(found: Open, rules: Iterable[Paused]) -> Iterator[tuple[Row, str]]:
 
 def gone(found: Open, rules: Collection[str]) -> Iterator[tuple[Row, str]]:
     """Rules that are not configured any more, though something of them is open."""
-    go_on = "write the rule again: then they run"
     for rule, count in gone_rules(found, rules).items():
+        go_on = f"write the rule again: then they run; or: dead --give-up --rule {rule}"
         row = {"kind": "rule", "rule": rule, "open": count, "next": go_on}
         waits = f"{counted(count, 'delivery')} of it, open, and nothing runs them"
         yield row, f"rule {rule}: it is not configured any more; {waits}\n  {go_on}"
