@@ -57,15 +57,19 @@ class Call:
         return open_reader(self.settings)
 
     def tell(self, request: Mapping[str, object]) -> Rows:
-        """Have it done: by the running daemon, else here when none runs. ServiceError.
+        """Have it done. ServiceError.
 
-        One process writes to a SQLite store, and the daemon has its lock as long as it runs.
+        One process writes to a SQLite store: the daemon, which has its lock as long as it runs, so
+        it is asked. A server takes it from anybody, whichever daemons of a fleet run, or none.
         """
         settings = self.settings
+        if not isinstance(settings.store, Path):
+            with open_store(settings) as store:
+                return operate(store, request, own_name(), store.now())
         rows = ask(beside(settings.state, ".control"), request)
         if rows is not None:
             return rows
-        if isinstance(settings.store, Path) and not settings.store.exists():
+        if not settings.store.exists():
             hint = f"the daemon makes it when it starts first: {self.running().command}"
             raise ServiceError(f"{settings.store}: there is no such store yet", hint=hint)
         with Host(settings.state, own_name()) as host, open_store(settings, host.lock) as store:
