@@ -49,6 +49,7 @@ soak: $(STAMP)  ## kill and stop everything at random, SECONDS long, with SEED: 
 
 chaos: $(STAMP)  ## kill and stop daemons while they work through 10,000 events, with SEED: by hand, prints counts
 	PYTHONPATH=tests $(BIN)/python -m fault.fleet --store sqlite --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m fault.fleet --store valkey --seed $(SEED)
 
 $(FUZZ_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --group fuzz

@@ -247,8 +247,14 @@ class _Dialogue:
         self._inbox.throttle.tick()
 
     def _is_shared(self, tick: float) -> bool:
-        """Whether we follow other journals from now on than before; looked at every `EVERY` s."""
-        return tick - self._shared_at >= EVERY and self._share()
+        """Whether we follow other journals than before, or a decision was made on another host.
+
+        Looked at every `EVERY` s.
+        """
+        if tick - self._shared_at < EVERY:
+            return False
+        changed = self._share()
+        return (self._tools.store.shared and self._journals.decided()) or changed
 
     def _share(self) -> bool:
         self._shared_at = self._tools.tick()

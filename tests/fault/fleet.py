@@ -2,15 +2,20 @@
 
     make chaos                 or: python -m fault.fleet --store sqlite [--events N] [--seed N]
 
-Journals with N events on 200 branches in all stand there when it begins; one rule takes every
-event. With sqlite there is one daemon, the relay inside, and the clock is set forth and back.
-Status 1 unless every delivery is done, once, in order. See sink.py for what order means.
+Journals on 200 branches in all grow to N events in STAGES steps, each when half of what came before
+had its effect: so there is something to take in and something to do throughout. One rule takes
+every event. Status 1 unless every delivery is done, once, in order; sink.py says what order is.
+
+    sqlite    one daemon, the relay inside; its clock is set forth and back
+    valkey    four daemons, two relays that both send everything, and Valkey with `appendfsync
+              always`, which is killed and started again
 """
 
 import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +23,19 @@ from fault import clock, ledger, sink
 from fault.storm import Member, Plan, Storm
 from support import tables
 from support.daemons import Daemon
-from support.journals import write_journal
-from support.site import Site
+from support.journals import Journal
+from support.site import NAME, Site
+from support.valkey import Server
 from support.waiting import wait_for
 
 from subscriber.settings import load_settings
 from subscriber.stores import open_reader
 
 REPOSITORIES = 8
+STAGES = 10
 BRANCHES = 200
 LEASE = 2
+DAEMONS = 4
 SECONDS = 1200.0
 
 
@@ -38,6 +46,7 @@ class Size:
 
 
 SQLITE = Size(10_000, Plan(kills=30, stops=30, stopped=LEASE + 1, jumps=20))
+VALKEY = Size(10_000, Plan(kills=30, stops=30, stopped=LEASE + 1, outages=5))
 
 
 @dataclass(frozen=True)
@@ -52,29 +61,94 @@ class Outcome:
 def sqlite(size: Size) -> Outcome:
     """One daemon on a SQLite store."""
     with Site.made() as site:
-        journals = write_journals(site, size.events)
+        supply = Supply(site, size.events)
         site.script("effect.sh", sink.SCRIPT)
         site.configure(rules=[RULE], start="earliest", lease=f"{LEASE}s")
         offset = set_clock(site, 0)
 
-        def start() -> Daemon:
-            words = (sys.executable, str(clock.__file__), str(offset))
-            return site.start("ci", *words, "zmq-subscriber", "--config", "ci.yml")
-
+        words = (sys.executable, str(clock.__file__), str(offset))
+        begin = partial(site.start, NAME, *words, "zmq-subscriber", "--config", f"{NAME}.yml")
         title = "A storm of faults: one daemon on SQLite"
-        return weather(title, site, size, journals, [start], jump=lambda to: set_clock(site, to))
+        scene = Scene(title, site, supply, sink.Effects(site.folder / "effects"))
+        return weather(scene, size.plan, [begin], jump=lambda to: set_clock(site, to))
+
+
+def valkey(size: Size) -> Outcome:
+    """Four daemons on one Valkey, and two relays."""
+    with (
+        Site.made() as site,
+        Server(site.folder / "valkey", fsync="always") as server,
+        sink.Web() as effects,
+    ):
+        supply = Supply(site, size.events)
+        relays = [relay(site, name) for name in ("east", "west")]
+        names = [NAME, *(f"{NAME}{number}" for number in range(2, DAEMONS + 1))]
+        for name in names:
+            site.configure(
+                file=name,
+                relays=relays,
+                rules=[{"name": "effect", **effects.action}],
+                store=server.url,
+                state=f"{name}.state",
+                start="earliest",
+                lease=f"{LEASE}s",
+            )
+        title = "A storm of faults: four daemons on Valkey"
+        starts = [partial(start, site, name) for name in names]
+        scene = Scene(title, site, supply, effects)
+        return weather(scene, size.plan, starts, outage=lambda: restart(server))
+
+
+def relay(site: Site, name: str) -> str:
+    """A relay of its own that serves everything; where subscribers connect."""
+    address = site.endpoint(f"{name}-subscribe")
+    site.configure_relay(
+        file=name,
+        publish=site.endpoint(f"{name}-publish"),
+        subscribe=[address],
+        state=f"{name}.db",
+    )
+    site.relay(name)
+    return address
+
+
+def start(site: Site, name: str) -> Daemon:
+    return site.start(name, "zmq-subscriber", "--config", f"{name}.yml")
+
+
+def restart(server: Server) -> None:
+    """As a crash, with its supervisor."""
+    server.kill()
+    server.start()
 
 
 RULE = {"name": "effect", "exec": ["./effect.sh"], "retry": {"attempts": 20}}
 
 
-def write_journals(site: Site, events: int) -> dict[str, int]:
-    """So many events in several repositories; how many each has."""
-    each, branches = events // REPOSITORIES, BRANCHES // REPOSITORIES
-    found = {f"team/r{number}": each for number in range(REPOSITORIES)}
-    for repo in found:
-        write_journal(site, each, repo, branches)
-    return found
+class Supply:
+    """Journals of several repositories, `events` in all at the end."""
+
+    def __init__(self, site: Site, events: int) -> None:
+        self._step = events // REPOSITORIES // STAGES
+        self._stage = 0
+        self._journals = [
+            Journal(site, f"team/r{number}", BRANCHES // REPOSITORIES)
+            for number in range(REPOSITORIES)
+        ]
+        self.total = self._step * REPOSITORIES * STAGES
+        self.grow(0)
+
+    def grow(self, done: int) -> None:
+        """`done`: how many events had their effect."""
+        while self._stage < STAGES and done >= (self._stage - 0.5) * self.total / STAGES:
+            self._stage += 1
+            for journal in self._journals:
+                journal.grow(self._step)
+
+    @property
+    def journals(self) -> dict[str, int]:
+        """How many events each repository has."""
+        return {journal.repo: journal.events for journal in self._journals}
 
 
 def set_clock(site: Site, seconds: int) -> Path:
@@ -84,31 +158,46 @@ def set_clock(site: Site, seconds: int) -> Path:
     return new.replace(site.folder / "clock")
 
 
+@dataclass(frozen=True)
+class Scene:
+    """`effects`: where they come."""
+
+    title: str
+    site: Site
+    supply: Supply
+    effects: sink.Effects | sink.Web
+
+    def progress(self) -> float:
+        """What share of the work is done."""
+        done = self.effects.look()
+        self.supply.grow(done)
+        return done / self.supply.total
+
+
 def weather(
-    title: str,
-    site: Site,
-    size: Size,
-    journals: dict[str, int],
-    starts: list[Callable[[], Daemon]],
-    **more: Callable[..., object],
+    scene: Scene, plan: Plan, starts: list[Callable[[], Daemon]], **more: Callable[..., object]
 ) -> Outcome:
     """Run the daemons through the storm until all is done; then stop them, and judge."""
-    total = sum(journals.values())
-    effects = sink.Effects(site.folder / "effects")
+    effects = scene.effects
     members = [Member(start) for start in starts]
-    storm = Storm(size.plan, members, lambda: effects.look() / total, **more)
+    storm = Storm(plan, members, scene.progress, **more)
     seconds = storm.run(SECONDS)
-    settings = load_settings(site.folder / "ci.yml")
+    settings = load_settings(scene.site.folder / f"{NAME}.yml")
     with open_reader(settings) as store:
         wait_for(lambda: not any(store.status().deliveries[one] for one in ledger.OPEN), "receipts")
     ended = [member.daemon.terminate() for member in members]
     effects.look()
     with open_reader(settings) as store:
-        count = ledger.judge(store, journals)
+        count = ledger.judge(store, scene.supply.journals)
     restarts = sum(len(member.ends) for member in members)
-    row = {"deliveries": total, **storm.count, "restarts": restarts, "seconds": round(seconds)}
+    row = {
+        "events": scene.supply.total,
+        **storm.count,
+        "restarts": restarts,
+        "seconds": round(seconds),
+    }
     problems = [f"a daemon ended with status {status}" for status in ended if status]
-    return judged(title, row | dict(count), effects.all, problems)
+    return judged(scene.title, row | dict(count), effects.all, problems)
 
 
 def judged(
@@ -142,17 +231,17 @@ def shown(outcome: Outcome) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="A storm of faults for daemons on one store.")
-    parser.add_argument("--store", choices=("sqlite",), default="sqlite")
+    parser.add_argument("--store", choices=("sqlite", "valkey"), default="sqlite")
     parser.add_argument("--events", type=int)
     parser.add_argument("--faults", type=int, help="of each kind that there is")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    size = SQLITE
+    run, size = (sqlite, SQLITE) if given.store == "sqlite" else (valkey, VALKEY)
     plan = replace(size.plan, seed=given.seed)
     if given.faults is not None:
         plan = plan.limited(given.faults)
     size = Size(given.events or size.events, plan)
-    outcome = sqlite(size)
+    outcome = run(size)
     print(shown(outcome))
     return 1 if outcome.problems else 0
 

@@ -1,5 +1,7 @@
 """What actions did, in the order in which they did it, and whether that was in order.
 
+Scripts leave a line in a file (`Effects`), webhooks come to a server in this process (`Web`).
+
 Each effect names its lane (rule and branch), the place of its event and the fence under which it
 was made. Two ways to look at the same effects:
 
@@ -7,9 +9,13 @@ was made. Two ways to look at the same effects:
     fenced     keeps the highest fence it saw for each lane, and refuses an effect with a lower one
 """
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 SCRIPT = """\
 #!/bin/sh
@@ -28,7 +34,7 @@ class Effect:
 
 
 class Effects:
-    """Those in a file that scripts write to; read on where the last look ended."""
+    """Those in a file that `SCRIPT` writes to; read on where the last look ended."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -48,6 +54,70 @@ class Effects:
                 self.all.append(Effect(lane, int(sequence), delivery, int(fence)))
                 self.deliveries.add(delivery)
         return len(self.deliveries)
+
+
+class Web:
+    """Those that came over http, in the order in which they came, until it is closed."""
+
+    def __init__(self) -> None:
+        self.all: list[Effect] = []
+        self.deliveries: set[str] = set()
+        self._lock = threading.Lock()
+        keep = self._keep
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                keep(dict(self.headers.items()))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *words: object) -> None:
+                """Nobody reads it."""
+
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 64
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                """Who is killed breaks off."""
+
+        self._server = Quiet(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    @property
+    def action(self) -> dict[str, Any]:
+        """What a rule says to have its effects here."""
+        headers = {"x-lane": "{rule}:{repo}:{branch}", "x-event": "{event_id}"}
+        url = f"http://127.0.0.1:{self._server.server_port}/"
+        return {"webhook": {"url": url, "headers": headers}}
+
+    def _keep(self, said: dict[str, str]) -> None:
+        sequence = int(said["x-event"].rpartition("/")[2])
+        fence, delivery = int(said["zmqhooks-fence"]), said["webhook-id"]
+        with self._lock:
+            self.all.append(Effect(said["x-lane"], sequence, delivery, fence))
+            self.deliveries.add(delivery)
+
+    def look(self) -> int:
+        """How many deliveries had an effect so far."""
+        return len(self.deliveries)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
 
 
 @dataclass

@@ -20,8 +20,21 @@ def test_one_daemon_on_sqlite(record_property: Recorder) -> None:
     check(fleet.sqlite(fleet.SQLITE), record_property)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(fleet.SECONDS + 120)
+def test_four_daemons_on_valkey(record_property: Recorder) -> None:
+    check(fleet.valkey(fleet.VALKEY), record_property)
+
+
 def test_one_daemon_on_sqlite_in_short(record_property: Recorder) -> None:
     outcome = fleet.sqlite(fleet.Size(400, fleet.SQLITE.plan.limited(2)))
 
     check(outcome, record_property)
     assert outcome.row["kill"] == outcome.row["stop"] == outcome.row["jump"] == 2
+
+
+def test_four_daemons_on_valkey_in_short(record_property: Recorder) -> None:
+    outcome = fleet.valkey(fleet.Size(1000, fleet.VALKEY.plan.limited(2)))
+
+    check(outcome, record_property)
+    assert outcome.row["kill"] == outcome.row["stop"] == outcome.row["outage"] == 2

@@ -46,19 +46,40 @@ def write_journal(
     signer: Callable[[SecretKey], Signer] = Signer,
 ) -> Path:
     """The journal of a new repository with this many events; its store folder."""
-    store = site.root / repo / ".hg" / "store"
-    store.mkdir(parents=True)
-    writer = Writer(Directory(store), repo)
-    signs = signer(files.load_secret(site.folder / "keys" / "publisher.key"))
-    mark = Mark(count, count.to_bytes(20, "big"))
-    events = drafts(count, branches)
-    writer.commit(writer.append(lambda _name, _offset: None, events, mark, signs))
-    return store
+    made = Journal(site, repo, branches, signer)
+    made.grow(count)
+    return made.store
 
 
-def drafts(count: int, branches: int = BRANCHES) -> Iterator[Draft]:
+class Journal:
+    """The journal of a new repository, which grows."""
+
+    def __init__(
+        self,
+        site: Site,
+        repo: str = REPO,
+        branches: int = BRANCHES,
+        signer: Callable[[SecretKey], Signer] = Signer,
+    ) -> None:
+        self.store = site.root / repo / ".hg" / "store"
+        self.store.mkdir(parents=True)
+        self.repo = repo
+        self.events = 0
+        self._branches = branches
+        self._signer = signer(files.load_secret(site.folder / "keys" / "publisher.key"))
+
+    def grow(self, count: int) -> None:
+        """By so many events, in one transaction."""
+        first, self.events = self.events + 1, self.events + count
+        writer = Writer(Directory(self.store), self.repo)
+        mark = Mark(self.events, self.events.to_bytes(20, "big"))
+        events = drafts(first, self.events, self._branches)
+        writer.commit(writer.append(lambda _name, _offset: None, events, mark, self._signer))
+
+
+def drafts(first: int, last: int, branches: int) -> Iterator[Draft]:
     """What the events say; branches are called b0, b1, …"""
-    for number in range(1, count + 1):
+    for number in range(first, last + 1):
         node, moment = f"{number:040x}", BEGIN + timedelta(seconds=number)
         move = PhaseMove(node, "draft", "public")
         yield Draft(

@@ -222,11 +222,11 @@ class Site:
         document |= {"store": f"sqlite:{name}.db", "rules": list(rules) or [rule("build")]}
         return self.write(f"{file or name}.yml", document | more)
 
-    def configure_relay(self, **more: Any) -> Path:
-        """Write relay.yml, for a zmq-relay of its own."""
+    def configure_relay(self, file: str = "relay", **more: Any) -> Path:
+        """Write FILE.yml, for a zmq-relay of its own."""
         section = self.relay_section(**{"subscribe": [self.endpoint("subscribe")]} | more)
         own = {"key": "keys/relay.key", "trust": ["keys/root.pub"], "state": "relay.db"}
-        return self.write("relay.yml", own | section)
+        return self.write(f"{file}.yml", own | section)
 
     def write(self, file: str, document: Mapping[str, Any]) -> Path:
         path = self.folder / file
@@ -299,9 +299,9 @@ class Site:
         daemon.wait_line("daemon: ready")
         return daemon
 
-    def relay(self) -> Daemon:
+    def relay(self, name: str = "relay") -> Daemon:
         """`zmq-relay`, when it serves."""
-        daemon = self.start("relay", "zmq-relay", "--config", "relay.yml")
+        daemon = self.start(name, "zmq-relay", "--config", f"{name}.yml")
         daemon.wait_line("relay serves")
         return daemon
 
