@@ -4,7 +4,7 @@
 --
 -- Keys. P is {zmqhooks:NAME}, with braces, so that all keys of a store are in one slot.
 --
---   P:store              hash    identity, scope, and the counters named below
+--   P:store              hash    identity, format, scope, and the counters named below
 --   P:journals           hash    journal -> row
 --   P:chain:J            hash    branch -> sequence and SHA-256 of its newest event
 --   P:continued:J        hash    branch -> journal and sequence of what it stands behind
@@ -31,9 +31,8 @@
 --   P:lane:RULE:KEY      zset    open deliveries of a lane, "+" behind the number if `latest`
 --   P:ready:RULE         zset    order key of each ready lane by its turn
 --   P:delayed:RULE       zset    order key of each delayed lane by the end of its delay
---   P:busy               hash    "RULE:KEY" -> number of its delivery that runs
+--   P:busy:RULE          hash    order key -> number of the lane's delivery that runs
 --   P:leases             zset    number of each delivery that runs by the end of its lease
---   P:running            hash    rule -> how many of its deliveries run
 --   P:locks              hash    named lock -> number of the delivery that holds it
 --   P:paused             hash    rule -> who paused it, when and why
 --   P:followed           hash    journal -> which instance follows it, until when
@@ -58,35 +57,37 @@ local W_JOURNAL, W_BRANCH, FIRST, LAST = 5, 6, 7, 8
 local CREATED, EVENT_ID, W_REPO = 9, 10, 11
 
 local OPEN = {pending = true, running = true, retrying = true, held = true}
+-- The counters, by their places in what is kept; those of states have the names of the states.
 local COUNTERS = {
   'fence', 'turn', 'journals', 'events', 'deliveries', 'first_delivery', 'first_event', 'span',
   'stored', 'held_events',
   'pending', 'running', 'retrying', 'held', 'done', 'dead', 'superseded',
 }
+local AT = {}
+for place = 1, #COUNTERS do
+  AT[COUNTERS[place]] = place
+end
 
 local call, pack, decode, unpack_one   -- of the server, which has none while it loads a library
 
--- What a call has in hand: the beginning of its keys, and the counters it looked at.
+-- What a call has in hand: the beginning of its keys, and the counters, an array.
 local P
 local counters, changed
 
-local function key(name, ...)
-  return table.concat({P, name, ...}, ':')
+local function key(name, first, second)
+  if second then
+    return P .. name .. ':' .. first .. ':' .. second
+  end
+  return first and P .. name .. ':' .. first or P .. name
 end
 
 local function counter(name)
-  if not counters then
-    counters = {}
-    for at, value in ipairs(call('HMGET', key('store'), unpack(COUNTERS))) do
-      counters[COUNTERS[at]] = tonumber(value or 0)
-    end
-  end
-  return counters[name]
+  return counters[AT[name]]
 end
 
 local function set_counter(name, value)
   if counter(name) ~= value then
-    counters[name], changed[name] = value, true
+    counters[AT[name]], changed = value, true
   end
   return value
 end
@@ -98,17 +99,6 @@ end
 -- Numbers of 2^53 at most: %.0f writes them whole, where tostring would write 1e+15.
 local function whole(number)
   return string.format('%.0f', number)
-end
-
-local function write_counters()
-  local fields = {}
-  for name in pairs(changed) do
-    fields[#fields + 1] = name
-    fields[#fields + 1] = whole(counters[name])
-  end
-  if #fields > 0 then
-    call('HSET', key('store'), unpack(fields))
-  end
 end
 
 -- A time or another number as an argument, exactly.
@@ -139,12 +129,8 @@ local function register(name, body, flags)
     callback = function(keys, args)
       call, pack = redis.call, cmsgpack.pack
       decode, unpack_one = cmsgpack.unpack, cmsgpack.unpack_one
-      P, counters, changed = keys[1], nil, {}
-      local answer = body(decode(args[1]), args)
-      if next(changed) then
-        write_counters()
-      end
-      return answer
+      P = keys[1] .. ':'
+      return body(decode(args[1]), args)
     end,
   }
 end
@@ -153,10 +139,16 @@ end
 -- It must name the store that its program opened: another one may be here now, or none.
 local function guarded(name, body, flags)
   register(name, function(given, args)
-    if call('HGET', key('store'), 'identity') ~= given.store then
+    local found = call('HMGET', key('store'), 'identity', 'counters')
+    if found[1] ~= given.store then
       return redis.error_reply('OTHERSTORE this is another store now')
     end
-    return body(given, args)
+    counters, changed = decode(found[2]), false
+    local answer = body(given, args)
+    if changed then
+      call('HSET', key('store'), 'counters', pack(counters))
+    end
+    return answer
   end, flags)
 end
 
@@ -171,8 +163,13 @@ end
 -- What a program asks first: what is here. `identity`: the id of a store that is made now.
 register('open', function(given)
   if given.identity then
+    local none = {}
+    for place = 1, #COUNTERS do
+      none[place] = 0
+    end
     call('HSETNX', key('store'), 'identity', given.identity)
     call('HSETNX', key('store'), 'format', FORMAT)
+    call('HSETNX', key('store'), 'counters', pack(none))
   end
   return hello()
 end, {})

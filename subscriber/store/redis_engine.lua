@@ -31,11 +31,11 @@ local function close(number, work, state, name, now)
   call('HSET', key('state'), number, pack(state))
 end
 
--- Where the newest of a lane is `latest`, let only the newest wait.
+-- Where the newest of a lane is `latest`, let only the newest wait; true if others gave way.
 local function supersede(lane, now)
   local newest = call('ZRANGE', lane, -1, -1)[1]
-  if not newest or newest:sub(-1) ~= '+' then
-    return
+  if newest:sub(-1) ~= '+' then
+    return false
   end
   local waiting = {}
   for _, each in ipairs(call('ZRANGE', lane, 0, -1)) do
@@ -46,7 +46,7 @@ local function supersede(lane, now)
     end
   end
   if #waiting < 2 then
-    return
+    return false
   end
   local winner = load_work(waiting[#waiting][1])
   for at = 1, #waiting - 1 do
@@ -54,23 +54,27 @@ local function supersede(lane, now)
     state.reason = 'superseded by ' .. winner[ID]
     close(number, load_work(number), state, 'superseded', now or winner[CREATED])
   end
+  return true
 end
 
 local function queue(rule, order_key)
   call('ZADD', key('ready', rule), 'NX', whole(bump('turn')), order_key)
 end
 
--- Take the state of a lane from what is open in it. `fresh`: it was neither ready nor delayed.
-local function settle(work, now, fresh)
+-- Take the state of a lane from what is open in it. `ended`: its delivery that ran does not run any
+-- more, so that the lane was neither ready nor delayed.
+local function settle(work, now, ended)
   local lane, rule, order_key = lane_of(work), work[RULE], work[ORDER_KEY]
-  supersede(lane, now)
   local first = call('ZRANGE', lane, 0, 0)[1]
+  if first and supersede(lane, now) then
+    first = call('ZRANGE', lane, 0, 0)[1]
+  end
   local ready, due = false, nil
-  if first and call('HEXISTS', key('busy'), rule .. ':' .. order_key) == 0 then
+  if first and (ended or call('HEXISTS', key('busy', rule), order_key) == 0) then
     local state = get('state', first:match('%d+'))
     ready, due = state.state == 'pending', state.due
   end
-  if not fresh then
+  if not ended then
     if not ready then
       call('ZREM', key('ready', rule), order_key)
     end
@@ -80,7 +84,7 @@ local function settle(work, now, fresh)
   end
   if due then
     call('ZADD', key('delayed', rule), exact(due), order_key)
-  elseif ready and (fresh or not call('ZSCORE', key('ready', rule), order_key)) then
+  elseif ready and (ended or not call('ZSCORE', key('ready', rule), order_key)) then
     queue(rule, order_key)
   end
 end
@@ -92,8 +96,7 @@ local function end_attempt(number, work, state, finish, outcome, now)
   local head = pack(state.fence, attempt, state.owner, finish.counted)
   call('HSET', key('receipt'), number .. '.' .. count, '\149' .. head .. outcome)
   call('ZREM', key('leases'), number)
-  call('HDEL', key('busy'), work[RULE] .. ':' .. work[ORDER_KEY])
-  call('HINCRBY', key('running'), work[RULE], -1)
+  call('HDEL', key('busy', work[RULE]), work[ORDER_KEY])
   if state.lock then
     call('HDEL', key('locks'), state.lock)
   end
@@ -149,7 +152,7 @@ local function may_run(rule, terms)
   if not mine then
     return false
   end
-  if mine.limit and tonumber(call('HGET', key('running'), rule) or 0) >= mine.limit then
+  if mine.limit and call('HLEN', key('busy', rule)) >= mine.limit then
     return false
   end
   return not mine.lock or call('HEXISTS', key('locks'), mine.lock) == 0
@@ -197,8 +200,7 @@ local function lease(rule, order_key, lock, given)
   local packed = pack(state)
   call('HSET', key('state'), number, packed)
   call('ZADD', key('leases'), exact(given.lease_until), number)
-  call('HSET', key('busy'), rule .. ':' .. order_key, number)
-  call('HINCRBY', key('running'), rule, 1)
+  call('HSET', key('busy', rule), order_key, number)
   if lock then
     call('HSET', key('locks'), lock, number)
   end

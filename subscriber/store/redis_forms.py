@@ -6,7 +6,6 @@ MessagePack knows no bytes.
 """
 
 import uuid
-from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -209,7 +208,18 @@ def work(item: NewDelivery) -> bytes:
 
 def outcome(item: Outcome) -> bytes:
     """How an attempt ended."""
-    return pack(_Outcome(**{**asdict(item), "output": text(item.output)}))
+    return pack(
+        _Outcome(
+            started=item.started,
+            ended=item.ended,
+            verdict=item.verdict,
+            reason=item.reason,
+            output=text(item.output),
+            truncated=item.truncated,
+            exit_status=item.exit_status,
+            signal=item.signal,
+        )
+    )
 
 
 def incoming(stored: bytes) -> Incoming:

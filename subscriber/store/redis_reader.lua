@@ -72,11 +72,10 @@ question('certificate', function(given)
 end)
 
 question('counters', function()
-  counter('fence')
   local found = {}
-  for _, name in ipairs(COUNTERS) do
+  for place, name in ipairs(COUNTERS) do
     found[#found + 1] = name
-    found[#found + 1] = whole(counters[name])
+    found[#found + 1] = whole(counters[place])
   end
   return found
 end)

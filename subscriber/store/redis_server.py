@@ -21,7 +21,7 @@ OLDEST = (7, 0)
 """The first version with functions."""
 
 COMMANDS = (
-    *("exists", "hdel", "hexists", "hget", "hgetall", "hincrby", "hkeys", "hmget", "hset"),
+    *("exists", "hdel", "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hset"),
     *("hsetnx", "hvals", "lrange", "rpush", "sadd", "sismember", "smembers", "srem", "time"),
     *("zadd", "zcard", "zcount", "zpopmin", "zrange", "zrangebylex", "zrangebyscore", "zrem"),
     *("zrevrange", "zrevrangebyscore", "zscore"),
