@@ -183,7 +183,7 @@ def find_delivery(store: Reader, prefix: str) -> Delivery:
     exact = store.delivery(prefix)
     if exact is not None:
         return exact
-    found = [item for item in every(store, Wanted()) if item.id.startswith(prefix)]
+    found = store.deliveries(Wanted(id=prefix), MAX_LIST)
     if len(found) == 1:
         return found[0]
     reason = f"{len(found)} deliveries begin with it" if found else "no such delivery"

@@ -206,12 +206,12 @@ class MemoryReader(Reader):
     def status(self) -> Status:
         """See Reader."""
         states = Counter(item.state for item in self._deliveries.values())
-        created = [item.created for item in self._deliveries.values() if item.state in OPEN]
+        created = (item.created for item in self._deliveries.values() if item.state in OPEN)
         return Status(
             events=len(self._events),
             held_events=sum(event.record.held for event in self._events.values()),
             deliveries={state: states[state] for state in State},
-            oldest_open=min(created, default=None),
+            oldest_open=next(created, None),
         )
 
     def close(self) -> None:
@@ -221,6 +221,7 @@ class MemoryReader(Reader):
 def _fits(item: Delivery, wanted: Wanted) -> bool:
     return (
         item.number > wanted.after
+        and (wanted.id is None or item.id.startswith(wanted.id))
         and (wanted.states is None or item.state in wanted.states)
         and wanted.rule in {None, item.rule}
         and wanted.repo in {None, item.repo}

@@ -4,6 +4,8 @@ import contextlib
 import json
 import threading
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import fields
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +13,7 @@ from . import migrate
 from .base import (
     MAX_LIST,
     MIN_NODE,
+    OPEN,
     Contact,
     Decision,
     Delivery,
@@ -79,9 +82,7 @@ class SqliteReader(Reader):
         self._db.executemany(self._sql[name], rows)
 
     def _rows(self, name: str, **values: object) -> list[Row]:
-        cursor = self._run(name, **values)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
+        return _table(self._run(name, **values))
 
     def _value(self, name: str, **values: object) -> Any:
         """First column of the first row, None without a row."""
@@ -177,21 +178,15 @@ class SqliteReader(Reader):
 
     def deliveries(self, wanted: Wanted, limit: int, *, newest: bool = False) -> list[Delivery]:
         """See Reader."""
+        sql = self._sql["newest_deliveries" if newest else "deliveries"]
+        count, rows = bounded(limit, MAX_LIST), list[Row]()
         with self._step():
-            rows = self._rows(
-                "newest_deliveries" if newest else "deliveries",
-                after=wanted.after,
-                states=listed(wanted.states),
-                rule=wanted.rule,
-                repo=wanted.repo,
-                branch=wanted.branch,
-                event_id=wanted.event_id,
-                last=_sequence(wanted.event_id),
-                since=wanted.since,
-                until=wanted.until,
-                limit=bounded(limit, MAX_LIST),
-            )
-        found = [delivery(row) for row in rows]
+            # Those of one state are in order in an index, whatever else there is.
+            for state in [None] if wanted.states is None else wanted.states:
+                values = {**_conditions(wanted), "state": state, "limit": count}
+                rows += _table(self._db.execute(_given(sql, values), values))
+        rows.sort(key=itemgetter("number"), reverse=newest)
+        found = [delivery(row) for row in rows[:count]]
         return found[::-1] if newest else found
 
     def receipts(self, delivery_id: str) -> list[Receipt]:
@@ -210,7 +205,12 @@ class SqliteReader(Reader):
         with self._step():
             counts = dict(self._run("status_deliveries"))
             totals = self._rows("status_events")[0]
-        return Status(deliveries={state: counts.get(state, 0) for state in State}, **totals)
+            firsts = [row for state in OPEN for row in self._run("first_of_state", state=state)]
+        return Status(
+            deliveries={state: counts.get(state, 0) for state in State},
+            oldest_open=min(firsts)[1] if firsts else None,
+            **totals,
+        )
 
     def close(self) -> None:
         """See Reader."""
@@ -227,6 +227,23 @@ def bounded(limit: int, most: int) -> int:
 def listed(names: Collection[str] | Collection[int] | None) -> str | None:
     """A list as a statement takes it."""
     return None if names is None else json.dumps(sorted(names))
+
+
+def _table(cursor: Cursor) -> list[Row]:
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def _conditions(wanted: Wanted) -> Row:
+    """What a listing asks for, but the states."""
+    values = {each.name: getattr(wanted, each.name) for each in fields(wanted)}
+    return values | {"last": _sequence(wanted.event_id), "after": wanted.after or None}
+
+
+def _given(sql: str, values: Row) -> str:
+    """The statement without the lines that ask for what is None."""
+    missing = {f":{name}" for name, value in values.items() if value is None}
+    return "\n".join(line for line in sql.splitlines() if missing.isdisjoint(line.split()))
 
 
 def _sequence(event_id: str | None) -> int | None:

@@ -362,10 +362,11 @@ class Receipt:
 class Wanted:
     """Which deliveries to list; None: any.
 
-    `since`, `until`: made at or after the one time and before the other. `after`: only higher
-    numbers.
+    `id`: how their ids begin. `since`, `until`: made at or after the one time and before the other.
+    `after`: only higher numbers.
     """
 
+    id: str | None = None
     states: frozenset[State] | None = None
     rule: str | None = None
     repo: str | None = None
@@ -378,7 +379,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Totals for `status`. `oldest_open`: when the oldest open delivery was made."""
+    """Totals for `status`. `oldest_open`: when the first open delivery was made."""
 
     events: int
     held_events: int
