@@ -36,11 +36,12 @@ test: $(STAMP) lint  ## all tests but the long kill and chaos suites
 test-long: $(STAMP)  ## the kill and chaos suites
 	$(BIN)/python -m pytest -n 2 -m long
 
-bench: $(STAMP)  ## what a push, a slow subscriber, CURVE and catching up cost: by hand, prints tables
+bench: $(STAMP)  ## what a push, a slow subscriber, CURVE, catching up and a store cost: by hand, prints tables
 	PYTHONPATH=tests $(BIN)/python -m bench.push_cost
 	PYTHONPATH=tests $(BIN)/python -m bench.stalled_peer
 	PYTHONPATH=tests $(BIN)/python -m bench.curve_cost
 	PYTHONPATH=tests $(BIN)/python -m bench.catchup
+	PYTHONPATH=tests $(BIN)/python -m bench.store_rates
 
 SECONDS ?= 60
 SEED ?= 1

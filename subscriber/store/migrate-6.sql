@@ -60,7 +60,9 @@ CREATE INDEX event_held ON event (journal, branch, sequence) WHERE held = 1;
 INSERT INTO event SELECT *, '' FROM event_5;
 
 INSERT INTO certificate
-SELECT sha256, token, (SELECT count(*) FROM event WHERE certificate = sha256) FROM certificate_5;
+SELECT certificate_5.sha256, token, count(event.number)
+FROM certificate_5 LEFT JOIN event ON event.certificate = certificate_5.sha256
+GROUP BY certificate_5.sha256;
 
 DROP TABLE event_5;
 DROP TABLE certificate_5;

@@ -54,13 +54,13 @@ Pairs = dict[str, list[tuple[float, float]]]
 """By kind of work, the rates of each round: of the store, and of what it is compared with."""
 
 
-def items(first: int, number: int) -> list[Item]:
+def items(first: int, number: int, body: bytes = BODY) -> list[Item]:
     """Events of one journal over many branches, each with a delivery."""
     made = []
     for sequence in range(first, first + number):
         branch = f"branch-{sequence % BRANCHES}"
-        body = BODY + b"%d" % sequence
-        event = record(sequence, branch=branch, body=body, nodes=(f"{sequence:040x}",))
+        text = body + b"%d" % sequence
+        event = record(sequence, branch=branch, body=text, nodes=(f"{sequence:040x}",))
         made.append((event, delivery(sequence, branch=branch, id=f"{sequence:064x}")))
     return made
 
@@ -190,7 +190,7 @@ class Sqlite(Kind):
     def keep(self, store: Store, kept: int) -> None:
         """Copies of one, as a million cannot be made one by one in a bench."""
         assert isinstance(store, SqliteStore)
-        accept(store, items(1, 1))
+        accept(store, items(1, 1, b"kept"))
         run(store, 1)
         for table, changed in (
             ("event", {"number": "n", "sequence": "n", "event_id": "journal || '/' || n"}),

@@ -9,11 +9,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from storekit import DONE, batch, delivery, fill, record
+from storekit import DONE, JOURNAL, SqliteBox, batch, delivery, fill, record
 from support.nobody import unprivileged
 
 from subscriber.store import connection, migrate
-from subscriber.store.base import State, StoreError, Wanted
+from subscriber.store.base import State, StoreError, Terms, Wanted
 from subscriber.store.sqlite import SqliteReader, SqliteStore
 
 SCHEMAS = Path(__file__).parents[2] / "conformance" / "schemas"
@@ -90,6 +90,93 @@ class TestFile:
                 whole = [step for step in steps if step in {"SCAN delivery", "SCAN event"}]
                 assert not whole, steps
                 assert not [step for step in steps if step == "SCAN lane"], steps
+
+
+def effort(store, work):
+    """Of how many of SQLite's own steps some work is."""
+    count = [0]
+
+    def step():
+        count[0] += 1
+
+    store._db.set_progress_handler(step, 1)
+    work()
+    store._db.set_progress_handler(None, 1)
+    return count[0]
+
+
+def claim_and_finish(store, **how):
+    (claimed,) = store.claim("ci", 60.0, 1, NOW, **how)
+    assert store.finish(claimed.delivery.id, claimed.fence, DONE, NOW)
+
+
+class TestEffort:
+    """What waits, and what is kept, costs nothing."""
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        box = SqliteBox(tmp_path, quick=True)
+        yield box.store
+        box.store.close()
+
+    def lanes(self, store, first, last, rule="build"):
+        items = [
+            delivery(n, rule, id=f"{rule}-{n}", order_key=str(n)) for n in range(first, last + 1)
+        ]
+        records = [record(n) for n in range(first, last + 1)]
+        store.accept(batch(last, first - 1 or None, records=records, deliveries=items))
+
+    def test_of_lanes_that_wait(self, store):
+        self.lanes(store, 1, 10)
+        few = effort(store, lambda: claim_and_finish(store))
+        self.lanes(store, 11, 3000)
+        many = effort(store, lambda: claim_and_finish(store))
+        assert many < few * 1.5
+
+    def test_of_a_flooded_rule_that_may_not_run(self, store):
+        self.lanes(store, 1, 20, "flood")
+        self.lanes(store, 21, 22, "quiet")
+        terms = {"flood": Terms(limit=0), "quiet": Terms()}
+        few = effort(store, lambda: claim_and_finish(store, terms=terms))
+        self.lanes(store, 23, 3000, "flood")
+        many = effort(store, lambda: claim_and_finish(store, terms=terms))
+        assert many < few * 1.5
+        assert effort(store, lambda: store.next_due(terms=terms)) < few
+
+    def test_of_receipts_that_are_kept(self, store):
+        self.lanes(store, 1, 3000)
+        few = effort(store, lambda: claim_and_finish(store))
+        for _ in range(2990):
+            claim_and_finish(store)
+        many = effort(store, lambda: claim_and_finish(store))
+        assert many < few * 1.5
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            Wanted(id="unknown"),
+            Wanted(event_id=f"{JOURNAL}/1"),
+            Wanted(states=frozenset({State.DEAD, State.RETRYING})),
+        ],
+        ids=["id", "event", "states"],
+    )
+    def test_of_deliveries_that_are_not_wanted(self, store, wanted):
+        self.lanes(store, 1, 10)
+        few = effort(store, lambda: store.deliveries(wanted, 9))
+        self.lanes(store, 11, 3000)
+        many = effort(store, lambda: store.deliveries(wanted, 9))
+        assert many < few * 2
+
+    def test_of_events_that_tell_of_other_changesets(self, store):
+        records = [record(n, nodes=(f"{n:040x}",)) for n in range(1, 3001)]
+        store.accept(batch(3000, None, records=records))
+        assert effort(store, lambda: store.trace(f"{77:040x}", 9)) < 200
+
+    def test_of_what_is_too_new_to_be_forgotten(self, store):
+        self.lanes(store, 1, 3000)
+        for _ in range(100):
+            claim_and_finish(store)
+        assert effort(store, lambda: store.prune(900.0, 1)) < 200
 
 
 class TestLock:
@@ -188,6 +275,63 @@ class TestVersions:
         rows = db.execute("SELECT number, who, verb, sequence FROM decision").fetchall()
         assert rows == [(1, "alice", "admit", 7), (2, "bob", "vouch", 9)]
         db.close()
+
+    def test_deliveries_of_before_go_on(self, path):
+        # Given a database of version 5 with a delivery of each kind, in lanes of their own
+        db = sqlite3.connect(path, isolation_level=None)
+        db.executescript((SCHEMAS / "5.sql").read_text())
+        db.execute("PRAGMA user_version = 5")
+        db.execute("INSERT INTO store VALUES (1, 'me', 4000000000000000, 9)")
+        db.execute(
+            "INSERT INTO journal (journal, repo, relay, scanned, head, first_seen)"
+            " VALUES ('j', 'app', 'hg1', 9, 9, 0)"
+        )
+        db.execute("INSERT INTO certificate VALUES ('c', x'00')")
+        kinds = [
+            ("done", None, None, 7.0),
+            ("pending", 3, None, None),
+            ("running", None, NOW + 60, None),
+            ("retrying", None, NOW + 90, None),
+            ("retrying", 4, None, None),
+            ("held", None, None, None),
+        ]
+        for n, (state, turn, due, ended) in enumerate(kinds, 1):
+            held = int(state == "held")
+            db.execute(
+                f"INSERT INTO event VALUES ({n}, 'j', {n}, 's{n}', 'app', 'b', 't', 'j/{n}', 'y',"
+                f" 'x', 1, 1, x'00', x'00', 'c', 1.0, {held})"
+            )
+            db.execute("INSERT INTO lane VALUES (?, 'build', ?, ?, ?)", (n, f"key {n}", turn, due))
+            db.execute(
+                f"INSERT INTO delivery (number, id, lane, repo, branch, topic, journal, event_id,"
+                f" first, last, created, state, attempts, fence, owner, claimed, ended) VALUES"
+                f" ({n}, 'd{n}', {n}, 'app', 'b', 't', 'j', 'j/{n}', {n}, {n}, {n}, ?, 1, 5,"
+                " 'ci', 1.0, ?)",
+                (state, ended),
+            )
+            db.execute(
+                f"INSERT INTO receipt VALUES ({n}, 4, 1, 'ci', 1, 2, 'x', '', 0, 0, x'', 0, 1)"
+            )
+        db.close()
+        # When the daemon opens it
+        with SqliteStore.open(path) as store:
+            # Then each of them is where it was, and goes on
+            found = store.deliveries(Wanted(), 9)
+            assert [item.state.value for item in found] == [kind[0] for kind in kinds]
+            assert [item.order_key for item in found] == [f"key {n}" for n in range(1, 7)]
+            assert (found[2].lease_until, found[3].due) == (NOW + 60, NOW + 90)
+            assert len(store.receipts("d1")) == 1
+            assert store.certificate("c") == bytes(1)
+            assert store.status().events == 6
+            assert store.identity() == "me"
+            claims = store.claim("ci", 60.0, 9, NOW)
+            assert [claim.delivery.id for claim in claims] == ["d2", "d5"]
+            assert claims[0].fence > 4_000_000_000_000_000
+            assert store.next_due() == NOW + 60
+            claims = store.claim("ci", 60.0, 9, NOW + 100)
+            assert {claim.delivery.id for claim in claims} == {"d2", "d3", "d4", "d5"}
+            assert store.release("j", "b", 9) == 1
+            assert [claim.delivery.id for claim in store.claim("ci", 60.0, 9, NOW)] == ["d6"]
 
     def test_the_newest_schema_is_kept_for_later_versions(self):
         kept = (SCHEMAS / f"{migrate.VERSION}.sql").read_text()
