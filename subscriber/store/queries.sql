@@ -285,8 +285,15 @@ SELECT fence FROM store;
 -- name: set_fence
 UPDATE store SET fence = :fence;
 
+-- name: expired
+SELECT * FROM delivery WHERE lease_until <= :now ORDER BY lease_until, number;
+
+-- name: leases
+SELECT rule, lock, lease_until AS until FROM delivery WHERE lease_until IS NOT NULL;
+
 -- name: running
-SELECT * FROM delivery WHERE lease_until IS NOT NULL ORDER BY lease_until, number;
+SELECT * FROM delivery WHERE lease_until IS NOT NULL AND (:owner IS NULL OR owner = :owner)
+ORDER BY lease_until, number;
 
 -- name: candidates
 SELECT rule, turn,

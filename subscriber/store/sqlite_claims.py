@@ -25,10 +25,8 @@ class SqliteClaims(SqliteLanes):
     ) -> list[Claim]:
         """See Store."""
         with self._step(WRITE):
-            running = self._running()
-            over = [item for item in running if (item.lease_until or 0.0) <= now]
-            self._lose(over, now)
-            turns = self._turns(terms, running[len(over) :])
+            self._lose(self._rows("expired", now=now), now)
+            turns = _turns(terms, self._rows("leases"))
             self._line_up(turns, now)
             claims = [
                 _leased(item, owner, lease, now)
@@ -37,16 +35,9 @@ class SqliteClaims(SqliteLanes):
             self._keep(claims)
             return claims
 
-    def _running(self) -> list[Delivery]:
-        """What runs, by the end of its lease."""
-        return [delivery(row) for row in self._rows("running")]
-
-    def _lose(self, gone: Iterable[Delivery], now: float) -> None:
-        for item in gone:
+    def _lose(self, gone: Iterable[Row], now: float) -> None:
+        for item in map(delivery, gone):
             self._end(item, lost(item, now), now)
-
-    def _turns(self, terms: Mapping[str, Terms] | None, running: Iterable[Delivery]) -> Turns:
-        return Turns(terms, [(item.rule, item.lock) for item in running])
 
     def _line_up(self, turns: Turns, now: float) -> None:
         """The rules that have something ready; what waited for a time that has come is so now."""
@@ -128,22 +119,26 @@ class SqliteClaims(SqliteLanes):
     def next_due(self, *, terms: Mapping[str, Terms] | None = None) -> float | None:
         """See Store."""
         with self._step():
-            running = self._running()
+            leases = self._rows("leases")
             rows = self._rows("candidates")
-        turns = self._turns(terms, running)
+        turns = _turns(terms, leases)
         rows = [row for row in rows if turns.may_run(row["rule"])]
         if any(row["ready"] for row in rows):
             return 0.0
         ends = [row["due"] for row in rows if row["due"] is not None]
-        leases = [item.lease_until for item in running if turns.concerns(item.rule, item.lock)]
-        return min([*ends, *leases], default=None)
+        ends += [row["until"] for row in leases if turns.concerns(row["rule"], row["lock"])]
+        return min(ends, default=None)
 
     def release_leases(self, now: float, owner: str | None = None) -> int:
         """See Store."""
         with self._step(WRITE):
-            gone = [item for item in self._running() if owner in {None, item.owner}]
+            gone = self._rows("running", owner=owner)
             self._lose(gone, now)
             return len(gone)
+
+
+def _turns(terms: Mapping[str, Terms] | None, leases: Iterable[Row]) -> Turns:
+    return Turns(terms, [(row["rule"], row["lock"]) for row in leases])
 
 
 def _leased(item: Delivery, owner: str, lease: float, now: float) -> Claim:

@@ -2,8 +2,12 @@
 
 import time
 
+import pytest
+from storekit import DONE, batch, delivery, record, retry
+
 from subscriber.store.clock import steady_clock
 from subscriber.store.memory import MemoryStore
+from subscriber.store.sqlite import SqliteStore
 
 
 def test_it_does_not_follow_the_wall_clock(monkeypatch):
@@ -12,6 +16,29 @@ def test_it_does_not_follow_the_wall_clock(monkeypatch):
     assert abs(before - time.time()) < 1.0
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert before <= clock() < before + 20.0
+
+
+@pytest.mark.parametrize("jump", [-86400.0, 86400.0])
+def test_a_jump_of_the_wall_clock_runs_nothing_twice(monkeypatch, tmp_path, jump):
+    # Given a delivery that runs, and one that waits for its next attempt
+    with SqliteStore.open(tmp_path / "ci.db") as store:
+        items = [delivery(1), delivery(1, "notify")]
+        store.accept(batch(1, None, records=[record(1)], deliveries=items))
+        running, other = store.claim("ci", 60.0, 2, store.now())
+        again = retry(store.now() + 60.0)
+        store.finish(other.delivery.id, other.fence, again, store.now())
+        # When somebody sets the clock
+        wall = time.time() + jump
+        monkeypatch.setattr(time, "time", lambda: wall)
+        # Then neither runs, and the holder goes on
+        assert store.claim("ci", 60.0, 9, store.now()) == []
+        assert store.extend(running.delivery.id, running.fence, 60.0, store.now())
+        assert store.finish(running.delivery.id, running.fence, DONE, store.now())
+        assert len(store.receipts(running.delivery.id)) == 1
+    # And after a restart a fence is still higher than those before
+    with SqliteStore.open(tmp_path / "ci.db") as store:
+        (later,) = store.claim("ci", 60.0, 9, max(store.now(), again.retry_at or 0.0))
+        assert later.fence > running.fence
 
 
 def test_it_is_the_clock_of_a_store_of_this_host(monkeypatch):

@@ -80,11 +80,12 @@ class TestFile:
             "fence": 1,
             "until": 1.0,
             "before": 1.0,
+            "owner": None,
             "journal": "x",
         }
         names = "lane waiting ready due_lanes candidates held_by running extend old_deliveries"
         with SqliteStore.open(path) as store:
-            for name in [*names.split(), "first_part", "oldest_events"]:
+            for name in [*names.split(), "first_part", "oldest_events", "expired", "leases"]:
                 plan = store._db.execute(f"EXPLAIN QUERY PLAN {migrate.queries()[name]}", values)
                 steps = [row[3] for row in plan]
                 whole = [step for step in steps if step in {"SCAN delivery", "SCAN event"}]
