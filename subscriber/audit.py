@@ -186,7 +186,7 @@ def _line(repo: str, one: Branch) -> str:
         count = len(one.repository)
         return f"{line}, {count} head{'' if count == 1 else 's'}"
     if one.state == UNREAD:
-        return f"{line}, reading began behind its newest event"
+        return f"{line}, reading began behind its newest event, or that was forgotten since"
     words = [("missing", one.missing), ("not in the repository", one.unknown)]
     for word, nodes in words:
         if nodes:

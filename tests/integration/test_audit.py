@@ -4,6 +4,8 @@ import pytest
 from support.site import Repository, Site, rule
 from support.waiting import wait_for
 
+from subscriber.store.sqlite import SqliteStore
+
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -120,6 +122,40 @@ def test_heads_from_before_the_reading_need_not_be_known_by_name(site: Site) -> 
     app.hg("commit", "--quiet", "--message", "untold", plain=True)
     rows = audit(site, status=1)
     assert rows["default"]["missing"] == app.nodes("--rev", "desc(untold)")
+
+
+def test_what_was_forgotten_is_no_problem(site: Site) -> None:
+    # Given a subscriber that has forgotten its first events, and so all of a branch
+    site.configure(rules=[rule("build", "hg:**:*:")], start="earliest")
+    daemon = site.subscriber()
+    app = site.repository("team/app")
+    app.commit("one")
+    app.hg("branch", "--quiet", "quiet")
+    app.commit("two")
+    app.hg("update", "--quiet", "default")
+    app.commit("three")
+    site.wait_settled(3)
+    assert daemon.terminate() == 0
+    with SqliteStore.open(site.folder / "ci.db") as store:
+        (journal,) = store.journals()
+        newest = store.event(journal.journal, 3)
+        assert newest is not None
+        assert store.prune(newest.record.received, 100) == 4
+        assert store.events(0, 9) == [newest]
+    # When it goes on
+    site.subscriber()
+    app.commit("four")
+    wait_stored(site, 2)
+    # Then nothing differs, and what was forgotten is said to be
+    assert {name: row["state"] for name, row in audit(site).items()} == {
+        "default": "equal",
+        "quiet": "unread",
+    }
+    command = ("zmq-subscriber", "--config", "ci.yml")
+    assert "or that was forgotten since" in site.command(*command, "audit", "team/app").out
+    shown = site.command(*command, "show", f"{journal.journal}/1", status=1)
+    assert "forgotten, as it is done and old" in shown.err
+    assert site.status()[0]["events"] == 2
 
 
 def test_branches_that_no_rule_wants_are_left_out(site: Site) -> None:
