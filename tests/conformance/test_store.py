@@ -1545,3 +1545,39 @@ def test_several_threads_run_each_delivery_once(store):
     assert all(fenced)
     for rule in rules:
         assert [last for name, last in ran if name == rule] == list(range(1, 9))
+
+
+def test_several_threads_never_hold_a_lock_twice(store):
+    # Given many lanes of two rules that name one lock, and of one with a limit
+    names = ["deploy", "migrate", "limited"]
+    items = [
+        delivery(1, rule, id=f"{rule}-{n}", order_key=str(n)) for n in range(8) for rule in names
+    ]
+    deliver(store, items)
+    lock = Terms(lock="production")
+    terms = {"deploy": lock, "migrate": lock, "limited": Terms(limit=2)}
+    guard, running, seen = threading.Lock(), [], []
+
+    # When several threads run them, and say so while they do
+    def work(owner):
+        while store.status().deliveries[State.DONE] < len(items):
+            for item in claim(store, limit=2, owner=owner, terms=terms):
+                with guard:
+                    running.append(item.delivery.rule)
+                    seen.append(sorted(running))
+                time.sleep(0)
+                with guard:
+                    running.remove(item.delivery.rule)
+                assert store.finish(item.delivery.id, item.fence, DONE, NOW)
+
+    threads = [threading.Thread(target=work, args=(f"t{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    # Then each ran once, never two under the lock, never three of the limited rule
+    assert len(seen) == len(items)
+    for rules in seen:
+        assert rules.count("deploy") + rules.count("migrate") <= 1
+        assert rules.count("limited") <= 2

@@ -92,7 +92,7 @@ def _judge_store(name: str, db: sqlite3.Connection, changelog: Changelog, into: 
     ):
         into.problems.append(f"{name}: {count} deliveries are {state}")
     for event_id, count in db.execute(
-        "SELECT event_id, count(*) FROM delivery GROUP BY event_id, lane HAVING count(*) > 1"
+        "SELECT event_id, count(*) FROM delivery GROUP BY event_id, rule HAVING count(*) > 1"
     ):
         into.add("doubled", f"{name} event {event_id}: {count} deliveries")
     for number, count in db.execute(
