@@ -29,7 +29,7 @@ from subscriber.intake.current import Current
 from subscriber.retention import Retention
 from subscriber.rule_settings import many
 from subscriber.settings import Settings, load_settings
-from subscriber.store.base import Reader
+from subscriber.store.base import Reader, StoreError
 from subscriber.waiting import find_open, gone_rules
 
 LIVE = {"rules", "workers", "keep"}
@@ -140,7 +140,11 @@ def warn_of_deaf(settings: Settings, allowed: tuple[Pattern, ...]) -> None:
 
 def warn_of_gone(store: Reader, settings: Settings) -> None:
     """Say which deliveries wait for a rule that is not there."""
-    rules = {rule.name for rule in settings.rules}
-    for rule, count in gone_rules(find_open(store), rules).items():
+    try:
+        found = find_open(store)
+    except StoreError as error:  # `status` tells of them, when the store can be asked again
+        log.warning("no look at deliveries of rules that are gone", extra=fields(error=error))
+        return
+    for rule, count in gone_rules(found, {rule.name for rule in settings.rules}).items():
         said = fields(rule=rule, open=count, hint="write the rule again and they run")
         log.warning("deliveries of a rule that is not configured any more", extra=said)

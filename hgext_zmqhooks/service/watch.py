@@ -6,8 +6,8 @@ changed is read again; what then cannot be used leaves the old in force. The log
     INFO watch: taken up what=key files=/etc/zmqhooks/ci.key
     ERROR watch: not taken up; what was in force stays so what=trust reason=… hint=…
 
-Whatever failed is tried again as soon as anything else changed: a new key may have to wait for the
-root that signed it.
+Whatever failed is tried again as soon as anything else changed, since a new key may have to wait
+for the root that signed it, and every minute, since a store may have been away.
 """
 
 import logging
@@ -20,6 +20,8 @@ from .life import ROOT, Bell, Stop, fields
 
 PERIOD = 1.0
 """Seconds between two looks."""
+AGAIN = 60
+"""Looks after which what failed is tried again."""
 
 Seen = tuple[int, int, int, int] | None
 
@@ -47,7 +49,8 @@ class Watch:
         self._parts = tuple(parts)
         self._hangup = hangup
         self._seen: list[tuple[Seen, ...] | None] = [None] * len(self._parts)
-        self._failed: set[int] = set()
+        self._failed: dict[int, str] = {}
+        self._looks = 0
         self._log = logging.getLogger(f"{ROOT}.watch")
 
     def run(self, stop: Stop) -> None:
@@ -70,21 +73,25 @@ class Watch:
             for at, (old, new) in enumerate(zip(before, self._seen, strict=True))
             if everything or old != new
         }
-        if changed:
-            self._take_up(changed | self._failed)
+        self._looks += 1
+        if changed or (self._failed and self._looks >= AGAIN):
+            self._looks = 0
+            self._take_up(changed)
 
-    def _take_up(self, numbers: set[int]) -> None:
-        self._failed = set()
-        for number in sorted(numbers):
+    def _take_up(self, changed: set[int]) -> None:
+        """Also what failed before, of which it is told again only where the reason is new."""
+        before, self._failed = self._failed, {}
+        for number in sorted(changed | before.keys()):
             part = self._parts[number]
             try:
                 if part.load():
                     said = fields(what=part.name, files=" ".join(map(str, part.files)))
                     self._log.info("taken up", extra=said)
             except ServiceError as error:
-                self._failed.add(number)
-                said = fields(what=part.name, reason=error, hint=error.hint)
-                self._log.error("not taken up; what was in force stays so", extra=said)
+                self._failed[number] = str(error)
+                if number in changed or before[number] != str(error):
+                    said = fields(what=part.name, reason=error, hint=error.hint)
+                    self._log.error("not taken up; what was in force stays so", extra=said)
 
 
 def _look(path: Path) -> Seen:

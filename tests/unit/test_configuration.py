@@ -138,6 +138,21 @@ def test_a_store_that_fails_leaves_all_as_it_was(here: Site, parts: Parts, monke
     assert topics(parts) == ["hg:a:**:"]
 
 
+def test_what_was_taken_up_stays_so_when_the_store_fails_right_after(
+    here: Site, parts: Parts, monkeypatch, caplog
+) -> None:
+    def fail(_self, _wanted, _limit):
+        raise StoreError("ci.db", "gone")
+
+    monkeypatch.setattr(MemoryStore, "deliveries", fail)
+    here.configure(workers=3)
+
+    assert parts.load() is True
+
+    assert parts.it.in_force.workers == 3
+    assert "no look at deliveries of rules that are gone" in caplog.text
+
+
 def test_a_file_that_is_just_being_written_is_waited_for(here: Site, parts: Parts, monkeypatch):
     # Given a file of which only the first of two rules is there yet, a good file
     here.configure(rules=[here.rule("one"), here.rule("two")])

@@ -10,7 +10,7 @@ from support.waiting import wait_for
 
 from hgext_zmqhooks.service.errors import ServiceError
 from hgext_zmqhooks.service.life import ROOT, Bell, Stop
-from hgext_zmqhooks.service.watch import Part, Watch
+from hgext_zmqhooks.service.watch import AGAIN, Part, Watch
 
 
 class Taken:
@@ -123,6 +123,31 @@ def test_what_failed_is_tried_again_when_another_part_changed(taken: Taken) -> N
     made.look()
 
     assert taken.got[2:] == [("trust", "second"), ("key", "of second root")]
+
+
+def test_what_failed_is_tried_again_every_minute_and_told_of_once(
+    taken: Taken, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(ROOT), "propagate", True)
+    away = [True]
+
+    def load() -> bool:
+        if away[0]:
+            raise ServiceError("the store is away")
+        taken.got.append(("configuration", "taken"))
+        return True
+
+    # Given a part that fails for something that no file tells of
+    made = watch(Part("configuration", (taken.folder / "key",), load))
+    for _ in range(3 * AGAIN):
+        made.look()
+    assert len(caplog.records) == 1
+    # When that is over
+    away[0] = False
+    for _ in range(AGAIN):
+        made.look()
+    # Then it is taken up, once
+    assert taken.got == [("configuration", "taken")]
 
 
 def test_a_hangup_reads_everything_at_once_and_the_end_of_all_ends_it(taken: Taken) -> None:
