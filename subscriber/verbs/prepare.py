@@ -10,7 +10,9 @@ from subscriber import trial
 from subscriber.actions.make import make
 from subscriber.check import check
 from subscriber.compiled import rule_spec
+from subscriber.credentials import name_of
 from subscriber.daemon import place
+from subscriber.redis_user import acl
 from subscriber.repository import Repository
 from subscriber.sample import SAMPLE
 
@@ -21,9 +23,36 @@ def _check(call: Call) -> int:
     return check(call.config, call.out)
 
 
+def _init_words(parser: ArgumentParser) -> None:
+    text = "print the line that makes the user of a server for the store of this subscriber"
+    parser.add_argument("--redis", nargs="?", const="", metavar="NAME", help=text)
+    text = "with --redis: a file with user:password; made if it is not there"
+    parser.add_argument("--credentials", type=Path, metavar="FILE", help=text)
+
+
 def _init(call: Call) -> int:
+    if call.words.redis is not None:
+        return _redis(call)
+    if call.words.credentials is not None:
+        raise Usage("--credentials goes with --redis", hint="init --redis NAME --credentials FILE")
     as_json = call.out.as_json
     print(json.dumps({"kind": "sample", "text": SAMPLE}) if as_json else SAMPLE, end="")
+    return EXIT.OK
+
+
+def _redis(call: Call) -> int:
+    """NAME and FILE are those of the configuration, where there is one and they are not given."""
+    name, path = call.words.redis, call.words.credentials
+    if call.words.config is not None:
+        name = name or name_of(call.settings)
+        path = path or getattr(call.settings.store, "credentials", None)
+    if not name or path is None:
+        hint = (
+            "init --redis NAME --credentials FILE, or with --config of a subscriber that has them"
+        )
+        raise Usage("--redis needs the subscriber's name and a file for its password", hint=hint)
+    line = acl(name, path)
+    call.out.row({"kind": "acl", "name": name, "credentials": str(path), "line": line}, line)
     return EXIT.OK
 
 
@@ -59,5 +88,5 @@ def _test(call: Call) -> int:
 VERBS = (
     Verb("check", "say whether the configuration is one to run with", _check),
     Verb("test", "say which rules a changeset would meet, or run one", _test, _test_words),
-    Verb("init", "print a sample configuration", _init, bare=True),
+    Verb("init", "print a sample configuration", _init, _init_words, bare=True),
 )

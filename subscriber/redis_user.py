@@ -1,0 +1,45 @@
+"""The user of a Redis or Valkey server that a store needs, for `init --redis`.
+
+    zmq-subscriber init --redis ci --credentials ci.redis | redis-cli
+
+The file holds one line, `user:password`, as `credentials` in the settings names it. Where there is
+none it is made, with a new password: that is read by nobody, and the line holds its digest only.
+"""
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from hgext_zmqhooks.service.errors import ConfigError, ServiceError
+from hgext_zmqhooks.service.secretfile import read_secret
+
+
+def acl(name: str, path: Path) -> str:
+    """The line that makes the user of this file, with the rights of the subscriber `name`'s store.
+
+    ServiceError for a file that cannot be used, or where the package `redis` is missing.
+    """
+    try:
+        # Who keeps everything in SQLite need not have installed it.
+        from subscriber.store.redis_server import acl_line  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        reason = f"it needs the Python package {error.name}, which is not installed"
+        raise ServiceError(f"--redis: {reason}", hint="pip install 'hg-zmqhooks[redis]'") from None
+    if not path.exists():
+        _make(path, f"zmqhooks-{name}:{secrets.token_urlsafe(32)}\n")
+    user, _, password = read_secret(path).partition(":")
+    if not user or not password or any(map(str.isspace, user)):
+        raise ConfigError(path, "", None, "holds no user and password", "write user:password")
+    return acl_line(name, user=user, sha256=hashlib.sha256(password.encode()).hexdigest())
+
+
+def _make(path: Path, line: str) -> None:
+    """A file that only its owner reads. ServiceError."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        hint = "name a file in a folder of yours"
+        raise ServiceError(f"{path}: {error.strerror}", hint=hint) from None
+    with os.fdopen(handle, "w") as file:
+        file.write(line)
