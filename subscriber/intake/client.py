@@ -191,7 +191,7 @@ class _Dialogue:
         self._journals = Journals(tools.store, client.remote.name, client.start)
         self._inbox = Inbox(tools, client.remote.name, self._journals)
         self._shares = Shares(tools.store, tools.owner)
-        self._shared_at = self._decided_at = 0.0
+        self._shared_at = 0.0
         self._session = Session(Role.SUBSCRIBER)
         self._heard = self._said = self._looked = self._tools.tick()
         self._follow_at: float | None = None
@@ -240,9 +240,7 @@ class _Dialogue:
             check_relay(self._token, self._tools.keyring, self._tools.clock())
         hurried = rung and self._journals.hurry(tick)
         due = self._follow_at is not None and tick >= self._follow_at
-        if self._session.round and (
-            due or hurried or self._is_decided(tick) or self._is_shared(tick)
-        ):
+        if self._session.round and (due or hurried or self._is_decided() or self._is_shared(tick)):
             self._follow()
         self._inbox.throttle.tick()
 
@@ -260,17 +258,10 @@ class _Dialogue:
         self._shared_at = self._tools.tick()
         return self._journals.share(self._shares.look(self._journals.told()))
 
-    def _is_decided(self, tick: float) -> bool:
-        """Whether an operator's decision lets a stopped journal go on.
-
-        Who writes alone hears of each. Into a store that hosts share, others write it.
-        """
+    def _is_decided(self) -> bool:
+        """Whether a decision that came to this daemon lets a stopped journal go on."""
         before, self._decisions = self._decisions, self._tools.decisions.count
-        unheard = self._tools.store.shared and tick - self._decided_at >= BEAT_SECONDS
-        if before == self._decisions and not unheard:
-            return False
-        self._decided_at = tick
-        return self._journals.decided()
+        return before != self._decisions and self._journals.decided()
 
     def _listen(self) -> None:
         """Take what came, a bounded number of messages, so that the clock is looked at too."""
