@@ -6,6 +6,9 @@ from subscriberkit import Site, burst, site
 from support.daemons import Daemon
 from support.waiting import wait_for
 
+from subscriber.operate import MAX_IDS
+from subscriber.selection import SHOWN
+
 pytestmark = pytest.mark.timeout(200)
 
 GATE = """#!/bin/sh
@@ -208,6 +211,24 @@ def test_open_deliveries_are_given_up(here: Site, *, daemon_runs: bool) -> None:
     assert reasons[0] == f"given up by {row['who']}: of yesterday"
     assert reasons[1:] == [f"given up by {row['who']}"] * 2
     assert here.rows("deliveries", "--state", "pending") == []
+
+
+def test_very_many_are_told_in_one_line(here: Site) -> None:
+    many = MAX_IDS + 50
+    here.repo()
+    here.start()
+    here.rows("pause", "build")
+    burst(here.repo("app2"), many)
+    wait_for(lambda: len(here.rows("deliveries", "-n", "1000")) == many, "all are pending")
+
+    asked = here.ask("dead", "--give-up", "--rule", "build")
+    done = here.ask("dead", "--give-up", "--rule", "build", "-y")
+
+    *listed, last = asked.stdout.splitlines()
+    assert len(listed) == SHOWN
+    assert last.startswith(f"and {many - SHOWN} older; {many} deliveries (build {many}; pending")
+    assert (done.returncode, done.stdout) == (0, f"{many} deliveries: given up\n")
+    assert {row["state"] for row in here.rows("deliveries", "-n", "1000")} == {"dead"}
 
 
 @WAYS
