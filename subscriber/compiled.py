@@ -28,16 +28,21 @@ def compiled(settings: Settings, place: Place) -> Compiled:
     """What the rules want, match and do; `place`: where actions run. ConfigError."""
     specs = tuple(rule_spec(rule) for rule in settings.rules)
     rules = [compile_rule(spec) for spec in specs]
-    for at, rule in enumerate(settings.rules):
-        for name, said in rule.actions().items():
-            for key, value, reason, hint in refused(f"rules[{at}].{name}", said):
-                raise ConfigError(settings.file, key, value, reason, hint)
     return Compiled(
         followed(settings),
         lambda parts, created: deliveries(rules, parts, created),
         specs,
-        {rule.name: make(rule.action, place) for rule in settings.rules},
+        {rule.name: action(settings, rule, place) for rule in settings.rules},
     )
+
+
+def action(settings: Settings, rule: Rule, place: Place) -> Action:
+    """What a rule does. ConfigError where no daemon on this host could do it."""
+    at = settings.rules.index(rule)
+    for name, said in rule.actions().items():
+        for key, value, reason, hint in refused(f"rules[{at}].{name}", said):
+            raise ConfigError(settings.file, key, value, reason, hint)
+    return make(rule.action, place)
 
 
 def rule_spec(rule: Rule) -> RuleSpec:

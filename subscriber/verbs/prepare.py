@@ -7,9 +7,8 @@ from pathlib import Path
 
 from hgext_zmqhooks.service.errors import EXIT
 from subscriber import trial
-from subscriber.actions.make import make
 from subscriber.check import check
-from subscriber.compiled import rule_spec
+from subscriber.compiled import action, rule_spec
 from subscriber.credentials import name_of
 from subscriber.daemon import place
 from subscriber.redis_user import acl
@@ -82,7 +81,7 @@ def _test(call: Call) -> int:
     if asked is None or not words.run:
         return EXIT.OK
     here = replace(place(settings), runners=trial.RUNNERS)
-    return trial.execute(given, specs[asked.name], make(asked.action, here), call.out)
+    return trial.execute(given, specs[asked.name], action(settings, asked, here), call.out)
 
 
 VERBS = (

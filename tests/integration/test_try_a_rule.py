@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hgkit import HG
 from subscriberkit import Site, site
+from support.receiver import Receiver
 
 SHOW = """#!/bin/sh
 echo "fence=$ZMQHOOKS_FENCE attempt=$ZMQHOOKS_ATTEMPT delivery=$ZMQHOOKS_DELIVERY_ID"
@@ -133,6 +134,30 @@ def test_a_run_goes_beside_the_daemon(here: Site, clone: Path) -> None:
 
     assert row["verdict"] == "done"
     assert here.rows("deliveries") == []
+
+
+def test_other_actions_than_scripts_are_run_too(here: Site, clone: Path) -> None:
+    with Receiver() as receiver:
+        hook = here.rule("hook", webhook={"url": f"{receiver.url}/x"})
+        del hook["exec"]
+        here.configure(rules=[hook])
+
+        *_, row = here.rows(*words(clone, "--run", rule="hook"))
+
+    (seen,) = receiver.requests
+    assert row["verdict"] == "done"
+    assert seen.headers["webhook-id"] == row["delivery"]
+
+
+def test_an_action_that_a_daemon_here_could_not_run_is_refused(here: Site, clone: Path) -> None:
+    no = here.rule("no", exec={"command": ["./show.sh"], "user": "no-such-user"})
+    here.configure(rules=[no])
+
+    assert here.ask(*words(clone, rule="no")).returncode == 0
+    done = here.ask(*words(clone, "--run", rule="no"))
+
+    assert done.returncode == 78
+    assert "rules[0].exec.user" in done.stderr
 
 
 @pytest.mark.parametrize(
