@@ -50,6 +50,28 @@ def test_check_is_content_with_a_good_configuration(here: Site) -> None:
         ({"rules": [{"name": "a", "exec": ["./none.sh"]}]}, "none.sh does not exist", 78),
         ({"rules": [{"name": "a", "exec": ["./root.pub"]}]}, "chmod +x", 78),
         ({"rules": [{"name": "a", "exec": ["no-such-command"]}]}, "in PATH", 78),
+        (
+            {"rules": [{"name": "a", "exec": {"command": ["true"], "user": "no-such-user"}}]},
+            "no such user",
+            78,
+        ),
+        (
+            {"rules": [{"name": "a", "webhook": {"url": "https://ci/", "secret": "none"}}]},
+            "none does not exist",
+            78,
+        ),
+        (
+            {
+                "rules": [
+                    {
+                        "name": "a",
+                        "redis": {"url": "redis://h", "stream": "s", "credentials": "none"},
+                    }
+                ]
+            },
+            "none does not exist",
+            78,
+        ),
         ({"relay": {"publish": "x", "repositories": ["/srv"]}}, "relay.publish", 78),
         ({"relay": {"publsh": "ipc:///a/b", "repositories": ["/srv"]}}, "publish", 78),
         (

@@ -179,3 +179,29 @@ def test_what_cannot_be_tested_is_said(
     assert (done.returncode, done.stdout) == (status, "")
     assert hint in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_webhook_is_sent_too(here: Site, clone: Path) -> None:
+    with Receiver() as receiver:
+        receiver.answers.append((200, {}, b"thanks"))
+        here.configure(
+            rules=[{"name": "tell", "webhook": {"url": f"{receiver.url}/{{branch}}"}}],
+        )
+
+        done = here.ask(*words(clone, "--run", rule="tell"))
+
+    (seen,) = receiver.requests
+    assert (done.returncode, seen.path) == (0, "/default")
+    assert json.loads(seen.body)["data"]["repo"] == "team/app"
+    assert seen.headers["zmqhooks-fence"] == "0"
+    assert "HTTP 200 OK" in done.stdout
+    assert "thanks" in done.stdout
+
+
+def test_an_action_that_this_host_cannot_do_is_refused(here: Site, clone: Path) -> None:
+    here.configure(rules=[here.rule("build", exec={"command": ["true"], "user": "no-such-user"})])
+
+    done = here.ask(*words(clone, "--run", rule="build"))
+
+    assert done.returncode == 78
+    assert "rules[0].exec.user: 'no-such-user': no such user" in done.stderr

@@ -13,7 +13,7 @@ from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError
 from hgext_zmqhooks.service.life import Life, Stop
 from subscriber.actions.exec import Exec
 from subscriber.actions.make import make
-from subscriber.compiled import rule_spec
+from subscriber.compiled import compiled, rule_spec
 from subscriber.credentials import expiries, load_credentials
 from subscriber.daemon import (
     Daemon,
@@ -83,6 +83,17 @@ def test_an_action_runs_in_the_folder_of_the_configuration(here: Site) -> None:
     made = make(given.rules[0].action, place(given))
 
     assert made == Exec(("./run.py",), str(here.folder), f"{here.store}.runners")
+
+
+def test_what_this_host_cannot_do_is_refused_at_the_start_and_at_a_reload(here: Site) -> None:
+    action = {"command": ["./run.py"], "user": "no-such-user"}
+    given = settings(here, rules=[here.rule("fine"), here.rule("other", exec=action)])
+
+    with pytest.raises(ConfigError) as caught:
+        compiled(given, place(given))
+
+    assert caught.value.key == "rules[1].exec.user"
+    assert "no such user" in str(caught.value)
 
 
 def test_the_relay_inside_takes_key_trust_and_state_from_its_subscriber(here: Site) -> None:
