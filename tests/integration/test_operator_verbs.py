@@ -6,6 +6,7 @@ from subscriberkit import Site, burst, site
 from support.daemons import Daemon
 from support.waiting import wait_for
 
+from subscriber.engine.dispatch import IDLE
 from subscriber.operate import MAX_IDS
 from subscriber.selection import SHOWN
 
@@ -16,6 +17,8 @@ GATE = """#!/bin/sh
 echo "no ok here"
 exit 65
 """
+SOON = IDLE / 2
+"""The engine is called: it does not find it when it looks by itself."""
 WAYS = pytest.mark.parametrize("daemon_runs", [True, False], ids=["daemon", "direct"])
 
 
@@ -80,7 +83,7 @@ def test_a_dead_delivery_runs_again(here: Site, *, daemon_runs: bool) -> None:
     else:
         assert states(here) == ["pending"]
         here.start()
-    (run,) = here.wait_runs(1)
+    (run,) = here.wait_runs(1, SOON)
     assert run["delivery_id"] == dead["id"]
     in_state(here, "done", 1)
     _, first, second = here.rows("show", dead["id"])
@@ -260,7 +263,7 @@ def test_a_paused_rule_waits_until_it_is_resumed(here: Site, *, daemon_runs: boo
     assert row["changed"]
     if not daemon_runs:
         here.start()
-    here.wait_runs(3)
+    here.wait_runs(3, SOON)
     again = here.ask("resume", "build")
     assert (again.returncode, again.stdout) == (0, "rule build: is not paused: nothing to do\n")
 
