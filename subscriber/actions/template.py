@@ -6,7 +6,8 @@ parsed. What stands around a value cannot be changed by it, since each place has
 
     url       all but letters, digits and -._~ as %XX: in a path, in a query; no part of a path
               becomes . or .., and no value stands in front of the path
-    header    control characters and all that is not ASCII as %XX, and % itself
+    header    control characters and all that is not ASCII as %XX, and % itself; no blanks at its
+              ends, which HTTP does not have
     json      as inside a JSON string: the quotes stand in the template
     form      as in a url: application/x-www-form-urlencoded
     text      as it is, for text/plain
@@ -78,7 +79,7 @@ class Template:
         )
         if self.kind == "url" and _steps(made):
             raise Unfit(f"the path would have the part {_steps(made)[0]}")
-        return made
+        return made.strip(" ") if self.kind == "header" else made
 
     def _escaped(self, name: str, value: str) -> str:
         if name in DOCUMENTS and self.kind == "json":
