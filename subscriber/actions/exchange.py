@@ -109,12 +109,11 @@ class Exchange:
 
     def _send(self) -> None:
         given, tail = self._request, Tail()
-        transport = _Transport(self._trust, self._line)
-        # The limit is that of the whole exchange, which is kept from outside.
-        with httpx.Client(transport=transport, timeout=httpx.Timeout(None)) as client:
+        # Without httpx's client: that would look into cookies and redirects, and fail by them.
+        with _Transport(self._trust, self._line) as transport:
             headers = httpx.Headers(given.headers)
             request = httpx.Request(given.method, given.url, headers=headers, content=given.body)
-            response = client.send(request, stream=True, follow_redirects=False)
+            response = transport.handle_request(request)
             try:
                 self._read(response, tail)
             finally:
@@ -124,6 +123,7 @@ class Exchange:
                     {name.lower(): value for name, value in response.headers.items()},
                     *tail.result(),
                 )
+                response.close()
 
     @staticmethod
     def _read(response: httpx.Response, tail: Tail) -> None:
@@ -237,12 +237,10 @@ class _Transport(httpx.BaseTransport):
                 extensions=request.extensions,
             )
         )
-        assert isinstance(response.stream, Iterable)
-        stream = _Stream(response.stream)
         return httpx.Response(
             response.status,
             headers=response.headers,
-            stream=stream,
+            stream=_Stream(response),
             extensions=response.extensions,
         )
 
@@ -255,13 +253,12 @@ class _Transport(httpx.BaseTransport):
 class _Stream(httpx.SyncByteStream):
     """The body of an answer, as httpcore reads it."""
 
-    def __init__(self, stream: Iterable[bytes]) -> None:
-        self._stream = stream
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._stream
+        yield from self._response.iter_stream()
 
     def close(self) -> None:
         """End reading."""
-        if hasattr(self._stream, "close"):
-            self._stream.close()
+        self._response.close()

@@ -142,10 +142,11 @@ class Webhook:
         here, text = httpx.URL(request.url), answer.headers.get("location", "")
         try:
             there = here.join(text)
-        except httpx.InvalidURL:
-            raise Refused(f"{text!r} is no URL to be redirected to") from None
-        if not text or there.scheme not in {"http", "https"} or not there.host:
-            raise Refused(f"{text!r} is no URL to be redirected to")
+            usable = bool(text and there.host) and there.scheme in {"http", "https"}
+        except (httpx.InvalidURL, ValueError):  # names that are none are a ValueError
+            usable = False
+        if not usable:
+            raise Refused(f"{text[:200]!r} is no URL to be redirected to")
         if here.scheme == "https" and there.scheme == "http":
             raise Refused(f"redirected from https to {there}, which is not followed")
         headers = request.headers

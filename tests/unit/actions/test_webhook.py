@@ -143,7 +143,7 @@ class TestRequest:
         assert Reader(SECRET).verify(first.body, first.headers)
         assert Reader(OTHER).verify(second.body, second.headers)
 
-    @pytest.mark.parametrize("text", ["whsec_c2hvcnQ=", "hello", "whsk_YQ=="])
+    @pytest.mark.parametrize("text", ["whsec_c2hvcnQ=", "hello", "whsk_YQ==", "whsec_no base64!"])
     def test_a_file_without_a_secret_sends_nothing_and_repeats_nothing(
         self, tmp_path: Path, receiver: Receiver, text: str
     ) -> None:
@@ -692,7 +692,10 @@ class TestRedirects:
         assert asked == ["twice.test", "93.184.215.14"]
         assert verdict.kind is Kind.RETRY
 
-    @pytest.mark.parametrize("location", ["", "ftp://example.com/", "http://[x/"])
+    @pytest.mark.parametrize(
+        "location",
+        ["", "ftp://example.com/", "http://[x/", "http://x:y/", "http://xn--/", "//x:99999/"],
+    )
     def test_what_is_no_url_is_a_failure(
         self, tmp_path: Path, receiver: Receiver, location: str
     ) -> None:
@@ -702,6 +705,7 @@ class TestRedirects:
 
         assert len(receiver.requests) == 1
         assert (verdict.kind, verdict.interrupted) == (Kind.RETRY, False)
+        assert "defective" not in verdict.reason
 
     def test_from_https_it_does_not_go_to_http(self, tmp_path: Path, receiver: Receiver) -> None:
         with Receiver(tls=Authority(tmp_path)) as safe:
