@@ -294,7 +294,7 @@ from subscriber.actions.exec import Exec
 from actionskit import job
 action = Exec(("/bin/sh", "-c", sys.argv[1]), sys.argv[2], grace=0.5)
 cancel = Cancel()
-deadline = boot_clock() + 4.0
+deadline = boot_clock() + 8.0
 cancel.until(deadline)
 Path(sys.argv[2], "deadline").write_text(str(deadline))
 verdict = action.run(job(b"{}", timeout=600.0), cancel)
@@ -329,7 +329,7 @@ def test_a_stopped_daemon_leaves_nothing_running_when_its_lease_ends(tmp_path: P
 
 def test_without_an_extension_it_ends_politely_before_its_lease(tmp_path: Path) -> None:
     with Cancel() as cancel:
-        deadline = boot_clock() + 2.0
+        deadline = boot_clock() + 5.0
         cancel.until(deadline)
 
         verdict = shell(tmp_path, "trap 'echo bye; exit 0' TERM; sleep 600 & wait").run(
@@ -344,7 +344,7 @@ def test_without_an_extension_it_ends_politely_before_its_lease(tmp_path: Path) 
 def test_an_extended_lease_lets_it_go_on(tmp_path: Path) -> None:
     verdicts: list[Verdict] = []
     with Cancel() as cancel:
-        first = boot_clock() + 1.0
+        first = boot_clock() + 3.0
         cancel.until(first)
         action = shell(tmp_path, "touch here; until test -e go; do sleep 0.02; done")
         thread = threading.Thread(target=lambda: verdicts.append(action.run(job(), cancel)))

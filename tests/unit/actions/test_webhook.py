@@ -521,7 +521,7 @@ class TestBreakingOff:
     def test_it_ends_before_its_lease(self, tmp_path: Path, receiver: Receiver) -> None:
         go = silent(receiver)
         with Cancel() as cancel:
-            deadline = boot_clock() + 1.0
+            deadline = boot_clock() + 4.0
             cancel.until(deadline)
             verdict = make(said(receiver.url), place(tmp_path)).run(job(EVENT), cancel)
             ended = boot_clock()
@@ -533,7 +533,7 @@ class TestBreakingOff:
     def test_an_extended_lease_lets_it_go_on(self, tmp_path: Path, receiver: Receiver) -> None:
         go, verdicts = silent(receiver), []
         with Cancel() as cancel:
-            first = boot_clock() + 0.5
+            first = boot_clock() + 2.0
             cancel.until(first)
             made = make(said(receiver.url), place(tmp_path))
             thread = threading.Thread(target=lambda: verdicts.append(made.run(job(EVENT), cancel)))
