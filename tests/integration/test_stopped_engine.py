@@ -33,7 +33,7 @@ url, owner, folder = sys.argv[1:]
 store = RedisStore.open(parse_address(url), "ci")
 rule = RuleSpec(name="build", topics=("hg:**:**:",), timeout=600.0)
 action = Exec(("./run.sh",), folder, given=(("OWNER", owner),))
-Dispatcher(store, [rule], {"build": action}, owner=owner, workers=1, lease=4.0).run(Stop())
+Dispatcher(store, [rule], {"build": action}, owner=owner, workers=1, lease=8.0).run(Stop())
 """
 
 # Deaf to SIGTERM, and so is what it starts.

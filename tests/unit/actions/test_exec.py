@@ -313,18 +313,22 @@ def test_a_stopped_daemon_leaves_nothing_running_when_its_lease_ends(tmp_path: P
         stdout=subprocess.PIPE,
         text=True,
     )
-    wait_for(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text())
-    pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
-    deadline = float((tmp_path / "deadline").read_text())
+    try:
+        wait_for(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text())
+        pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
+        deadline = float((tmp_path / "deadline").read_text())
 
-    os.kill(daemon.pid, signal.SIGSTOP)
-    assert all(map(alive, pids))
+        os.kill(daemon.pid, signal.SIGSTOP)
+        assert all(map(alive, pids))
 
-    wait_for(lambda: not any(map(alive, pids)))
-    assert boot_clock() < deadline
-    os.kill(daemon.pid, signal.SIGCONT)
-    told, _ = daemon.communicate(timeout=DEADLINE)
-    assert told == f"retry True {LEASE_OVER}\n"
+        wait_for(lambda: not any(map(alive, pids)))
+        assert boot_clock() < deadline
+        os.kill(daemon.pid, signal.SIGCONT)
+        told, _ = daemon.communicate(timeout=DEADLINE)
+        assert told == f"retry True {LEASE_OVER}\n"
+    finally:
+        daemon.kill()
+        daemon.wait(DEADLINE)
 
 
 def test_without_an_extension_it_ends_politely_before_its_lease(tmp_path: Path) -> None:
