@@ -28,7 +28,7 @@ from subscriber.intake.connect import probe
 from subscriber.rule_settings import Rule, many
 from subscriber.settings import Peer, Settings, beside, load_settings
 from subscriber.store.base import StoreError
-from subscriber.stores import glance
+from subscriber.stores import doubts, glance
 from subscriber.views import Printer
 from subscriber.waiting import find_open, gone_rules
 
@@ -106,6 +106,10 @@ def _stored(settings: Settings) -> Iterator[Finding]:
     """The store: whether it can be used, and what in it waits for a rule that is gone."""
     found = _tried("store", lambda: _store(settings))
     yield found
+    if found.error is None:
+        for doubt in doubts(settings):
+            error = ServiceError(f"{settings.store}: {doubt}", hint="see its configuration")
+            yield Finding("store", "", error, mild=True)
     store = glance(settings) if found.error is None else None
     if store is None:
         return

@@ -44,7 +44,10 @@ def await_store(settings: Settings, lock: Lock, stop: Stop) -> Store | None:
     told, reason = 0.0, ""
     while not stop.is_set():
         try:
-            return open_store(settings, lock)
+            store = open_store(settings, lock)
+            for doubt in doubts(settings):
+                log.warning("the server may lose work", extra=fields(reason=doubt))
+            return store
         except StoreError as error:
             if isinstance(settings.store, Path):
                 raise
@@ -55,6 +58,21 @@ def await_store(settings: Settings, lock: Lock, stop: Stop) -> Store | None:
                 log.warning("waiting for the store", extra=said)
         stop.wait(PAUSE)
     return None
+
+
+def doubts(settings: Settings) -> list[str]:
+    """By what settings of its own a server may lose work. StoreError if it cannot be used."""
+    place = settings.store
+    if isinstance(place, Path):
+        return []
+    from hgext_zmqhooks.service.redis_client import connect  # noqa: PLC0415
+    from subscriber.store.redis_server import check_server  # noqa: PLC0415
+
+    client = connect(place, name="zmqhooks")
+    try:
+        return check_server(client, str(place))
+    finally:
+        client.close()
 
 
 def open_reader(settings: Settings) -> Reader:

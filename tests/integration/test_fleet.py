@@ -235,3 +235,26 @@ class TestWithoutTheServer:
         finally:
             server.signal(signal.SIGCONT)
         assert complete(site.wait_runs(3))
+
+
+class TestServerThatMayLoseWork:
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> Iterator[Server]:
+        with Server(tmp_path / "valkey", "--maxmemory-policy", "allkeys-lru") as made:
+            yield made
+
+    def test_is_told_of_at_the_start_and_by_check(self, site: Site, server: Server) -> None:
+        checked = site.command("zmq-subscriber", "--config", "one.yml", "check", status=None)
+        assert f"PROBLEM  store: {server.url}: maxmemory-policy is allkeys-lru" in checked.out
+        assert "appendfsync is everysec" in checked.out
+        daemon = site.start("one", "zmq-subscriber", "--config", "one.yml")
+        daemon.wait_line("the server may lose work", "allkeys-lru")
+
+
+def test_check_says_that_the_server_is_away(site: Site, server: Server) -> None:
+    site.relay()
+    good = site.command("zmq-subscriber", "--config", "one.yml", "check")
+    assert f"ok       store: {server.url}" in good.out
+    server.kill()
+    checked = site.command("zmq-subscriber", "--config", "one.yml", "check", status=69)
+    assert f"PROBLEM  store: {server.url}: it cannot be reached" in checked.out
