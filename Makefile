@@ -49,8 +49,8 @@ soak: $(STAMP)  ## kill and stop everything at random, SECONDS long, with SEED: 
 	PYTHONPATH=tests $(BIN)/python -m fault.soak --seconds $(SECONDS) --seed $(SEED)
 
 chaos: $(STAMP)  ## kill and stop daemons while they work through 10,000 events, with SEED: by hand, prints counts
-	PYTHONPATH=tests $(BIN)/python -m fault.fleet --store sqlite --seed $(SEED)
-	PYTHONPATH=tests $(BIN)/python -m fault.fleet --store valkey --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m fault.fleet sqlite --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m fault.fleet valkey --seed $(SEED)
 
 $(FUZZ_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --group fuzz

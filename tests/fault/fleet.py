@@ -1,12 +1,13 @@
 """Daemons on one store, under a storm of faults: what their record and their effects then say.
 
-    make chaos                 or: python -m fault.fleet --store sqlite [--events N] [--seed N]
+    make chaos                 or: python -m fault.fleet sqlite [--events N] [--seed N]
 
 Journals on 200 branches in all grow to N events in STAGES steps, each when half of what came before
 had its effect: so there is something to take in and something to do throughout. One rule takes
 every event. Status 1 unless every delivery is done, once, in order; sink.py says what order is.
 
     sqlite    one daemon, the relay inside; its clock is set forth and back
+    scripts   the same, with scripts in place of webhooks
     valkey    four daemons, two relays that both send everything, and Valkey with `appendfsync
               always`, which is killed and started again
 """
@@ -59,18 +60,25 @@ class Outcome:
 
 
 def sqlite(size: Size) -> Outcome:
-    """One daemon on a SQLite store."""
-    with Site.made() as site:
-        supply = Supply(site, size.events)
-        site.script("effect.sh", sink.SCRIPT)
-        site.configure(rules=[RULE], start="earliest", lease=f"{LEASE}s")
-        offset = set_clock(site, 0)
+    """One daemon on a SQLite store, with webhooks."""
+    with sink.Web() as effects, Site.made() as site:
+        return _sqlite(size, site, effects)
 
-        words = (sys.executable, str(clock.__file__), str(offset))
-        begin = partial(site.start, NAME, *words, "zmq-subscriber", "--config", f"{NAME}.yml")
-        title = "A storm of faults: one daemon on SQLite"
-        scene = Scene(title, site, supply, sink.Effects(site.folder / "effects"))
-        return weather(scene, size.plan, [begin], jump=lambda to: set_clock(site, to))
+
+def scripts(size: Size) -> Outcome:
+    """The same with scripts, each a process: it takes longer."""
+    with Site.made() as site:
+        return _sqlite(size, site, sink.Lines(site.folder))
+
+
+def _sqlite(size: Size, site: Site, effects: sink.Lines | sink.Web) -> Outcome:
+    supply = Supply(site, size.events)
+    site.configure(rules=[rule(effects)], start="earliest", lease=f"{LEASE}s")
+    offset = set_clock(site, 0)
+    words = (sys.executable, str(clock.__file__), str(offset))
+    begin = partial(site.start, NAME, *words, "zmq-subscriber", "--config", f"{NAME}.yml")
+    scene = Scene("A storm of faults: one daemon on SQLite", site, supply, effects)
+    return weather(scene, size.plan, [begin], jump=lambda to: set_clock(site, to))
 
 
 def valkey(size: Size) -> Outcome:
@@ -87,7 +95,7 @@ def valkey(size: Size) -> Outcome:
             site.configure(
                 file=name,
                 relays=relays,
-                rules=[{"name": "effect", **effects.action}],
+                rules=[rule(effects)],
                 store=server.url,
                 state=f"{name}.state",
                 start="earliest",
@@ -122,7 +130,9 @@ def restart(server: Server) -> None:
     server.start()
 
 
-RULE = {"name": "effect", "exec": ["./effect.sh"], "retry": {"attempts": 20}}
+def rule(effects: sink.Lines | sink.Web) -> dict[str, Any]:
+    """Of every event."""
+    return {"name": "effect", **effects.action}
 
 
 class Supply:
@@ -165,7 +175,7 @@ class Scene:
     title: str
     site: Site
     supply: Supply
-    effects: sink.Effects | sink.Web
+    effects: sink.Lines | sink.Web
 
     def progress(self) -> float:
         """What share of the work is done."""
@@ -229,14 +239,17 @@ def shown(outcome: Outcome) -> str:
     return "\n".join([outcome.title, *tables.lines(rows), *outcome.problems])
 
 
+STORMS = {"sqlite": (sqlite, SQLITE), "scripts": (scripts, SQLITE), "valkey": (valkey, VALKEY)}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="A storm of faults for daemons on one store.")
-    parser.add_argument("--store", choices=("sqlite", "valkey"), default="sqlite")
+    parser.add_argument("storm", nargs="?", choices=sorted(STORMS), default="sqlite")
     parser.add_argument("--events", type=int)
     parser.add_argument("--faults", type=int, help="of each kind that there is")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    run, size = (sqlite, SQLITE) if given.store == "sqlite" else (valkey, VALKEY)
+    run, size = STORMS[given.storm]
     plan = replace(size.plan, seed=given.seed)
     if given.faults is not None:
         plan = plan.limited(given.faults)

@@ -1,6 +1,6 @@
 """What actions did, in the order in which they did it, and whether that was in order.
 
-Scripts leave a line in a file (`Effects`), webhooks come to a server in this process (`Web`).
+Scripts leave a line in a file (`Lines`), webhooks come to a server in this process (`Web`).
 
 Each effect names its lane (rule and branch), the place of its event and the fence under which it
 was made. Two ways to look at the same effects:
@@ -10,7 +10,7 @@ was made. Two ways to look at the same effects:
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,11 +33,16 @@ class Effect:
     fence: int
 
 
-class Effects:
-    """Those in a file that `SCRIPT` writes to; read on where the last look ended."""
+class Lines:
+    """Those that a script in this folder writes to a file; read on where the last look ended."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    action: Mapping[str, Any] = {"exec": ["./effect.sh"], "retry": {"attempts": 20}}
+
+    def __init__(self, folder: Path) -> None:
+        script = folder / "effect.sh"
+        script.write_text(SCRIPT)
+        script.chmod(0o755)
+        self._path = folder / "effects"
         self._read = 0
         self.all: list[Effect] = []
         self.deliveries: set[str] = set()
@@ -89,7 +94,7 @@ class Web:
         self._thread.start()
 
     @property
-    def action(self) -> dict[str, Any]:
+    def action(self) -> Mapping[str, Any]:
         """What a rule says to have its effects here."""
         headers = {"x-lane": "{rule}:{repo}:{branch}", "x-event": "{event_id}"}
         url = f"http://127.0.0.1:{self._server.server_port}/"

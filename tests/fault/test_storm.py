@@ -26,8 +26,8 @@ def test_four_daemons_on_valkey(record_property: Recorder) -> None:
     check(fleet.valkey(fleet.VALKEY), record_property)
 
 
-def test_one_daemon_on_sqlite_in_short(record_property: Recorder) -> None:
-    outcome = fleet.sqlite(fleet.Size(400, fleet.SQLITE.plan.limited(2)))
+def test_one_daemon_on_sqlite_with_scripts_in_short(record_property: Recorder) -> None:
+    outcome = fleet.scripts(fleet.Size(400, fleet.SQLITE.plan.limited(2)))
 
     check(outcome, record_property)
     assert outcome.row["kill"] == outcome.row["stop"] == outcome.row["jump"] == 2
