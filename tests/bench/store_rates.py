@@ -2,10 +2,10 @@
 
     PYTHONPATH=tests python -m bench.store_rates [--rounds N] [--items N] [--kept N] [--folder DIR]
 
-For each store the same work is done twice in every round, in turns: by the store, and *raw*, which
-writes the same values of the same rows in as many transactions by the plain library, and does
-nothing else: no lanes, no order, no fences, no search for what is to be done next. Its tables have
-the keys by which a duplicate is found, and no other index.
+For each store the same work is done twice in every round, part by part in turns: by the store, and
+*raw*, which writes the same values of the same rows in as many transactions by the plain library,
+and does nothing else: no lanes, no order, no fences, no search for what is to be done next. Its
+tables have the keys by which a duplicate is found, and no other index.
 
     accept, one by one       an event of one delivery and the journal's position, in one transaction
     accept, 100 at once      the same a hundred times in one transaction
@@ -31,8 +31,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from itertools import count
 from pathlib import Path
+from typing import Any, TypeVar
 
 from storekit import DONE, batch, delivery, record
 
@@ -43,12 +43,15 @@ ROUNDS = 7
 ITEMS = 400
 KEPT = 1_000_000
 BATCH = 100
+TURN = 20
+"""How many of a round's items are done before the other side has its turn."""
 BRANCHES = 200
 LEAST_SHARE = 0.5
 MOST_SLOWER = 0.1
 BODY = b"e" * 700
 NOW = 2_000_000_000.0
 
+T = TypeVar("T")
 Item = tuple[Incoming, NewDelivery]
 Pairs = dict[str, list[tuple[float, float]]]
 """By kind of work, the rates of each round: of the store, and of what it is compared with."""
@@ -211,11 +214,14 @@ class Sqlite(Kind):
 KINDS: tuple[Kind, ...] = (Sqlite(),)
 
 
+def sliced(values: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [values[start : start + size] for start in range(0, len(values), size)]
+
+
 def batches(new: Sequence[Item], size: int) -> list[Batch]:
     """What the intake hands over, made before anybody looks at the clock."""
     made = []
-    for start in range(0, len(new), size):
-        part = new[start : start + size]
+    for part in sliced(new, size):
         events, deliveries = zip(*part, strict=True)
         last = events[-1].sequence
         expected = events[0].sequence - 1 or None
@@ -240,51 +246,53 @@ def run(store: Store, number: int, at_once: int = 1) -> None:
 
 
 def run_raw(raw: Raw, names: Sequence[str], at_once: int = 1) -> None:
-    for start in range(0, len(names), at_once):
-        part = names[start : start + at_once]
+    for part in sliced(names, at_once):
         raw.claim(part)
         for name in part:
             raw.finish(name)
 
 
-def rate(work: Callable[[], object], number: int) -> float:
-    """How many a second."""
-    start = time.perf_counter()
-    work()
-    return number / (time.perf_counter() - start)
+def in_turns(
+    ours: Sequence[Callable[[], object]], theirs: Sequence[Callable[[], object]], number: int
+) -> tuple[float, float]:
+    """How many a second each side does, whose parts of the work take turns."""
+    spent = [0.0, 0.0]
+    for turn, parts in enumerate(zip(ours, theirs, strict=True)):
+        for side in (turn % 2, 1 - turn % 2):
+            start = time.perf_counter()
+            parts[side]()
+            spent[side] += time.perf_counter() - start
+    return number / spent[0], number / spent[1]
 
 
 def against_raw(kind: Kind, folder: Path, rounds: int, number: int) -> Pairs:
-    """The work of every round, by the store and raw, in turns."""
+    """The work of every round, by the store and raw."""
     store, raw = kind.store(folder), kind.raw(folder)
-    first, found = count(1, number), dict[str, list[tuple[float, float]]]()
-
-    def both(what: str, ours: Callable[[], object], theirs: Callable[[], object]) -> None:
-        first_ours = len(found.setdefault(what, [])) % 2 == 0
-        rates = {}
-        for work in (ours, theirs) if first_ours else (theirs, ours):
-            rates[work] = rate(work, number)
-        found[what].append((rates[ours], rates[theirs]))
-
-    for _ in range(rounds):
-        for name, size in (("one by one", 1), (f"{BATCH} at once", BATCH)):
-            new = items(next(first), number)
-            made = batches(new, size)
-            parts = [new[start : start + size] for start in range(0, number, size)]
-            both(
-                f"accept, {name}",
-                partial(_each, store.accept, made),
-                partial(_each, raw.accept, parts),
-            )
-            names = [item.id for _, item in new]
-            what = "claim + finish" if size == 1 else f"claim {BATCH} + finish"
-            both(what, partial(run, store, number, size), partial(run_raw, raw, names, size))
+    found: Pairs = {}
+    for turn in range(2 * rounds):
+        size = (1, BATCH)[turn % 2]
+        new = items(turn * number + 1, number)
+        parts = sliced(new, max(size, TURN))
+        accepting = "accept, one by one" if size == 1 else f"accept, {BATCH} at once"
+        rates = in_turns(
+            [partial(_each, store.accept, batches(part, size)) for part in parts],
+            [partial(_each, raw.accept, sliced(part, size)) for part in parts],
+            number,
+        )
+        found.setdefault(accepting, []).append(rates)
+        claiming = "claim + finish" if size == 1 else f"claim {BATCH} + finish"
+        rates = in_turns(
+            [partial(run, store, len(part), size) for part in parts],
+            [partial(run_raw, raw, [item.id for _, item in part], size) for part in parts],
+            number,
+        )
+        found.setdefault(claiming, []).append(rates)
     store.close()
     raw.close()
     return found
 
 
-def _each(call: Callable[[object], object], values: Sequence[object]) -> None:
+def _each(call: Callable[[Any], object], values: Sequence[object]) -> None:
     for value in values:
         call(value)
 
@@ -297,12 +305,16 @@ def against_empty(kind: Kind, folder: Path, rounds: int, number: int, kept: int)
     kind.keep(full, kept)
     pairs = []
     for turn in range(rounds):
-        for store, begin in ((full, kept), (empty, 0)):
-            accept(store, items(begin + turn * number + 1, number))
-        rates = {}
-        for store in (full, empty) if turn % 2 else (empty, full):
-            rates[store] = rate(partial(run, store, number), number)
-        pairs.append((rates[full], rates[empty]))
+        accept(full, items(kept + turn * number + 1, number))
+        accept(empty, items(turn * number + 1, number))
+        parts = [len(part) for part in sliced(range(number), TURN)]
+        pairs.append(
+            in_turns(
+                [partial(run, full, part) for part in parts],
+                [partial(run, empty, part) for part in parts],
+                number,
+            )
+        )
     full.close()
     empty.close()
     return {f"claim + finish, {kept:,} kept": pairs}
