@@ -54,8 +54,13 @@ def key_prefix(name: str) -> str:
     return f"{{zmqhooks:{name}}}"
 
 
+def ticks() -> float:
+    """Seconds that only go on, also while the machine sleeps where the system can tell that."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Clock:
-    """The server's unix seconds, carried on by our monotonic clock.
+    """The server's unix seconds, carried on by a clock of ours that nobody can set.
 
     The server may have its clock set: between two connects we follow it only slowly, so that no
     lease ends by that.
@@ -68,24 +73,24 @@ class Clock:
     def now(self) -> float:
         """Seconds; measured before."""
         assert self._offset is not None, "the clock was not measured"
-        return self._offset + time.monotonic()
+        return self._offset + ticks()
 
     @property
     def is_due(self) -> bool:
         """Whether the last measurement is long ago."""
-        return time.monotonic() - self._measured >= MEASURE_SECONDS
+        return ticks() - self._measured >= MEASURE_SECONDS
 
     def measure(self, client: redis.Redis, *, fresh: bool) -> None:
         """Ask the server, and believe the fastest of three answers."""
         _, offset = min(self._ask(client) for _ in range(3))
         if self._offset is not None and not fresh:
             offset = self._offset + max(-MOST_SLEW, min(offset - self._offset, MOST_SLEW))
-        self._offset, self._measured = offset, time.monotonic()
+        self._offset, self._measured = offset, ticks()
 
     def _ask(self, client: redis.Redis) -> tuple[float, float]:
-        before = time.monotonic()
+        before = ticks()
         seconds, micros = client.time()
-        after = time.monotonic()
+        after = ticks()
         return after - before, seconds + micros / 1e6 - (before + after) / 2
 
 

@@ -344,7 +344,7 @@ def is_enough(raw: Pairs, kept: Pairs) -> bool:
     )
 
 
-def main() -> int:
+def main(kinds: Sequence[Kind] = KINDS) -> int:
     parser = argparse.ArgumentParser(description="What a store costs.")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--items", type=int, default=ITEMS)
@@ -352,7 +352,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="on the disk that is to be measured")
     given = parser.parse_args()
     enough = True
-    for kind in KINDS:
+    for kind in kinds:
         with tempfile.TemporaryDirectory(dir=given.folder) as name:
             raw = against_raw(kind, Path(name), given.rounds, given.items)
             kept = against_empty(kind, Path(name), given.rounds, given.items, given.kept)

@@ -24,6 +24,7 @@ from subscriber.actions import settings as actions
 from subscriber.actions.redis_settings import RedisSettings
 from subscriber.actions.template import NAMES
 from subscriber.actions.webhook_settings import WebhookSettings
+from subscriber.store import redis_session
 
 DOCS = Path(__file__).parents[2] / "docs"
 STRUCTS = {
@@ -191,6 +192,14 @@ def test_every_key_of_the_head_is_documented() -> None:
     documented = [name.strip("`") for row in rows(section(text, "`zmqhooks-head`"))
                   for name in row[0].split(", ")]  # fmt: skip
     assert sorted(documented) == sorted(names(heads.Head))
+
+
+def test_the_keys_of_the_redis_store_are_documented() -> None:
+    library = Path(redis_session.__file__).with_name("redis.lua").read_text()
+    kept = re.findall(r"^--   (P:\S+(?:, P:\S+)?) +(?:hash|set|zset|list) ", library, re.MULTILINE)
+
+    documented = [cell for cell in first_cells(read("redis-store.md")) if cell.startswith("P:")]
+    assert documented == [names.replace(", ", "`, `") for names in kept]
 
 
 def test_the_kinds_of_records_are_documented() -> None:

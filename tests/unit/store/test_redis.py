@@ -229,7 +229,7 @@ class TestClock:
         session = store._session
         before = store.now()
         monkeypatch.setattr(
-            session.clock, "_ask", lambda _: (0.0, before + 3600 - time.monotonic())
+            session.clock, "_ask", lambda _: (0.0, before + 3600 - redis_session.ticks())
         )
         monkeypatch.setattr(redis_session, "MEASURE_SECONDS", 0.0)
         store.journals()
@@ -238,7 +238,7 @@ class TestClock:
     def test_a_new_connection_begins_anew(self, server, store, monkeypatch):
         before = store.now()
         monkeypatch.setattr(
-            store._session.clock, "_ask", lambda _: (0.0, before + 3600 - time.monotonic())
+            store._session.clock, "_ask", lambda _: (0.0, before + 3600 - redis_session.ticks())
         )
         server.kill()
         with pytest.raises(StoreError):
