@@ -12,8 +12,10 @@ it again, and what was under way is found in the store.
 
 import logging
 import os
+import socket
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 import zmq
 
@@ -69,6 +71,13 @@ def remote(peer: Peer) -> Remote:
     if path is None:
         return Remote(str(endpoint), endpoint, lambda: ipc.read_certificate(endpoint))
     return Remote(str(endpoint), endpoint, lambda: files.load_certificate(path).token, pinned=path)
+
+
+def on_host(relay: Remote) -> Remote:
+    """A relay as hosts that share a store tell it apart: what is local is another one on each."""
+    if relay.address.startswith("tcp:"):
+        return relay
+    return replace(relay, name=f"{relay.name}@{socket.gethostname()}")
 
 
 def place(settings: Settings, descriptors: int | None = None) -> Place:
@@ -135,7 +144,7 @@ class Daemon:
         self._life.spawn("control", self._control.run)
         identity = new_identity(credentials.secret, credentials.name, store.identity())
         current = Current(identity, tools)
-        for each in remotes:
+        for each in map(on_host, remotes) if store.shared else remotes:
             client = Client(
                 self._context,
                 each,

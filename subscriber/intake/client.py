@@ -256,7 +256,7 @@ class _Dialogue:
 
     def _share(self) -> bool:
         self._shared_at = self._tools.tick()
-        return self._journals.share(self._shares.look(self._journals.told()))
+        return self._journals.share(self._shares.look(self._journals.told))
 
     def _is_decided(self) -> bool:
         """Whether a decision that came to this daemon lets a stopped journal go on."""

@@ -103,6 +103,7 @@ class Journals:
         self._start = start
         self.passed_over = 0
         """Events that are not read because `start` says so, at the first contact."""
+        self._told: set[str] = set()
         self._all: dict[str, Journal] = {}
         self._elsewhere: dict[str, dict[str, Journal]] = {}
         for number, row in enumerate(store.journals()):
@@ -144,6 +145,7 @@ class Journals:
             for info in infos
         ]
         self._store.note_heads(self._relay, standings, now)
+        self._told |= {info.journal for info in infos}
         if any(info.journal not in self._all for info in infos):
             self._load({info.journal for info in infos})
         return [alarm for info in infos for alarm in self._look(info)]
@@ -224,13 +226,15 @@ class Journals:
             here.retry_at = min(here.retry_at, tick)
         return bool(stopped)
 
+    @property
     def told(self) -> Collection[str]:
-        """All that the relay told of."""
-        return self._all.keys()
+        """All that the relay told of in this session."""
+        return self._told
 
     def share(self, ours: Collection[str]) -> bool:
-        """Follow these and no others; whether that is a change."""
-        changed = [here for here in self._all.values() if here.away == (here.journal in ours)]
+        """Follow these of what the relay told of, and no others; whether that is a change."""
+        told = [self._all[journal] for journal in self._told]
+        changed = [here for here in told if here.away == (here.journal in ours)]
         for here in changed:
             here.away = not here.away
         self.reload(*(here.journal for here in changed if not here.away))

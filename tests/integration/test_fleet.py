@@ -1,12 +1,13 @@
 """Several daemons of one subscriber on one Valkey: who follows, who runs, who takes over."""
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.daemons import Daemon
+from support.daemons import Daemon, log_fields
 from support.journals import write_journal
 from support.site import Repository, Run, Site
 from support.valkey import Server
@@ -112,6 +113,21 @@ class TestJournals:
         app.build(1)
         two.wait_line("event stored")
         assert time.monotonic() - begin < SHARE
+
+    def test_that_are_stopped_go_on_by_a_decision_made_on_another_host(
+        self, site: Site, app: Repository
+    ) -> None:
+        # Given another repository in the place of a known one
+        one = site.subscriber("one")
+        site.wait_runs(1)
+        shutil.rmtree(app.path)
+        site.repository("team/app").build(1)
+        stopped = log_fields(one.wait_line("journal stopped", "kind=unfit-journal"))
+        # When a person admits it where no daemon runs
+        words = ("accept", "team/app", "--journal", stopped["journal"])
+        site.command("zmq-subscriber", "--config", "two.yml", *words)
+        # Then the daemon that follows it notices
+        site.wait_runs(2)
 
     @pytest.mark.usefixtures("app")
     def test_that_are_new_are_followed_by_one(self, site: Site) -> None:

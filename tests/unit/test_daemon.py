@@ -1,6 +1,7 @@
 """The composition root: what it refuses before it starts, and how it ends when a part fails."""
 
 import fcntl
+import socket
 import stat
 import threading
 import time
@@ -17,12 +18,14 @@ from subscriber.compiled import compiled, rule_spec
 from subscriber.credentials import expiries, load_credentials
 from subscriber.daemon import (
     Daemon,
+    on_host,
     place,
 )
 from subscriber.engine.rules import RuleSpec
 from subscriber.engine.schedule import Retry
 from subscriber.host import await_runners
 from subscriber.inside import relay_settings
+from subscriber.intake.connect import Remote
 from subscriber.settings import Settings, load_settings
 
 
@@ -154,6 +157,12 @@ def test_the_end_of_a_certificate_of_the_relay_inside_is_told_where_clients_ask_
 def test_a_name_that_is_not_the_certificates_is_refused(here: Site) -> None:
     with pytest.raises(ConfigError, match="is that of 'ci'"):
         load_credentials(settings(here, name="other"))
+
+
+@pytest.mark.parametrize("address", ["inproc://1", "ipc:///run/zmqhooks/subscribe"])
+def test_a_relay_that_is_local_is_another_one_on_each_host_of_a_fleet(address: str) -> None:
+    assert on_host(Remote("it", address)).name == f"it@{socket.gethostname()}"
+    assert on_host(Remote("hg1", "tcp://hg1:5701")).name == "hg1"
 
 
 def test_a_part_that_fails_stops_all_and_the_status_says_so(here: Site) -> None:

@@ -1,7 +1,7 @@
 """Which journals an instance of a fleet follows: those that it has a lease of."""
 
 import pytest
-from storekit import JOURNAL, OTHER, REPO, batch
+from storekit import JOURNAL, OTHER, REPO, batch, standing
 
 from hgext_zmqhooks.wire.session import JournalInfo
 from subscriber.intake.journals import Journals
@@ -87,6 +87,14 @@ class TestJournals:
 
         assert found is not None
         assert found.scanned == 7
+
+    def test_that_the_relay_does_not_tell_of_are_left_to_others(self, store: Shared) -> None:
+        store.note_heads("hg1", [standing(OTHER, head=9)], 0.0)
+        journals = Journals(store, "hg1", "earliest")
+        journals.welcome([JournalInfo(JOURNAL, REPO, 1, 9)], 0.0)
+
+        assert set(journals.told) == {JOURNAL}
+        assert not journals.share({JOURNAL})
 
 
 def told(store: Shared) -> Journals:
