@@ -189,7 +189,10 @@ class Session:
         try:
             self._client.function_load(text, replace=True)
         except redis.exceptions.NoPermissionError as error:
-            hint = "its administrator can: `zmq-subscriber init --redis` says how"
+            hint = (
+                "as its administrator: zmq-subscriber init --library"
+                " | redis-cli -x FUNCTION LOAD REPLACE"
+            )
             reason = "the library of functions is missing or too old, and our user may not load it"
             raise StoreError(self.file, reason, hint) from error
 

@@ -11,7 +11,7 @@ from subscriber.check import check
 from subscriber.compiled import action, rule_spec
 from subscriber.credentials import name_of
 from subscriber.daemon import place
-from subscriber.redis_user import acl
+from subscriber.redis_user import acl, functions
 from subscriber.repository import Repository
 from subscriber.sample import SAMPLE
 
@@ -27,6 +27,8 @@ def _init_words(parser: ArgumentParser) -> None:
     parser.add_argument("--redis", nargs="?", const="", metavar="NAME", help=text)
     text = "with --redis: a file with user:password; made if it is not there"
     parser.add_argument("--credentials", type=Path, metavar="FILE", help=text)
+    text = "print the functions of a store, for FUNCTION LOAD of a server"
+    parser.add_argument("--library", action="store_true", help=text)
 
 
 def _init(call: Call) -> int:
@@ -34,8 +36,8 @@ def _init(call: Call) -> int:
         return _redis(call)
     if call.words.credentials is not None:
         raise Usage("--credentials goes with --redis", hint="init --redis NAME --credentials FILE")
-    as_json = call.out.as_json
-    print(json.dumps({"kind": "sample", "text": SAMPLE}) if as_json else SAMPLE, end="")
+    kind, text = ("library", functions()) if call.words.library else ("sample", SAMPLE)
+    print(json.dumps({"kind": kind, "text": text}) if call.out.as_json else text, end="")
     return EXIT.OK
 
 

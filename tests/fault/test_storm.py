@@ -27,10 +27,10 @@ def test_four_daemons_on_valkey(record_property: Recorder) -> None:
 
 
 def test_one_daemon_on_sqlite_with_scripts_in_short(record_property: Recorder) -> None:
-    outcome = fleet.scripts(fleet.Size(400, fleet.SQLITE.plan.limited(2)))
+    outcome = fleet.scripts(fleet.Size(240, fleet.SQLITE.plan.limited(1)))
 
     check(outcome, record_property)
-    assert outcome.row["kill"] == outcome.row["stop"] == outcome.row["jump"] == 2
+    assert outcome.row["kill"] == outcome.row["stop"] == outcome.row["jump"] == 1
 
 
 def test_four_daemons_on_valkey_in_short(record_property: Recorder) -> None:

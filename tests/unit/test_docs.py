@@ -18,7 +18,7 @@ from hgext_zmqhooks.service.config import Duration, Size
 from hgext_zmqhooks.wire import events, split, topics, values
 from hgext_zmqhooks.wire.session import TRANSITIONS
 from hgext_zmqhooks.wire.verbs import VERBS
-from subscriber import rule_settings
+from subscriber import rule_settings, store_settings
 from subscriber import settings as subscriber
 from subscriber.actions import settings as actions
 from subscriber.actions.redis_settings import RedisSettings
@@ -29,6 +29,7 @@ from subscriber.store import redis_session
 DOCS = Path(__file__).parents[2] / "docs"
 STRUCTS = {
     "subscriber.yml": subscriber._File,
+    "store": store_settings.Server,
     "relays": subscriber.Peer,
     "rules": rule_settings.Rule,
     "when": rule_settings.When,
