@@ -5,12 +5,10 @@ ALTER TABLE store RENAME TO store_5;
 
 CREATE TABLE store (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    identity TEXT NOT NULL,
-    fence INTEGER NOT NULL
+    identity TEXT NOT NULL
 ) STRICT;
 
-INSERT INTO store SELECT one, identity, fence FROM store_5;
-DROP TABLE store_5;
+INSERT INTO store SELECT one, identity FROM store_5;
 
 CREATE TABLE pruned (
     journal TEXT PRIMARY KEY REFERENCES journal (journal),
@@ -143,8 +141,6 @@ CREATE TABLE delivery (
 
 CREATE INDEX delivery_open ON delivery (rule, order_key, number) WHERE ended IS NULL;
 
-CREATE INDEX delivery_running ON delivery (rule, order_key) WHERE lease_until IS NOT NULL;
-
 CREATE INDEX delivery_state ON delivery (state, number);
 
 CREATE INDEX delivery_ended ON delivery (ended) WHERE ended IS NOT NULL;
@@ -170,7 +166,7 @@ CREATE TABLE receipt (
     PRIMARY KEY (delivery, fence)
 ) STRICT, WITHOUT ROWID;
 
-INSERT INTO rule (rule) SELECT DISTINCT rule FROM lane_5;
+INSERT INTO rule SELECT DISTINCT rule, fence FROM lane_5, store_5;
 
 INSERT INTO delivery
 SELECT number, id, rule, order_key, repo, branch, topic, journal, event_id, first, last, node, user,
@@ -193,6 +189,7 @@ FROM lane_5 WHERE EXISTS (
 
 INSERT INTO receipt SELECT * FROM receipt_5;
 
+DROP TABLE store_5;
 DROP TABLE receipt_5;
 DROP TABLE delivery_5;
 DROP TABLE lane_5;

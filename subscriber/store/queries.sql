@@ -245,10 +245,6 @@ RETURNING number, rule, order_key;
 
 -- name: lane
 SELECT state, due,
-    EXISTS (
-        SELECT 1 FROM delivery
-        WHERE rule = :rule AND order_key = :order_key AND lease_until IS NOT NULL
-    ) AS leased,
     (
         SELECT latest FROM delivery
         WHERE rule = :rule AND order_key = :order_key AND ended IS NULL
@@ -256,6 +252,12 @@ SELECT state, due,
     ) AS latest
 FROM delivery WHERE rule = :rule AND order_key = :order_key AND ended IS NULL
 ORDER BY number LIMIT 1;
+
+-- name: leased
+SELECT EXISTS (
+    SELECT 1 FROM delivery
+    WHERE state = 'running' AND rule = :rule AND order_key = :order_key
+);
 
 -- name: waiting
 SELECT number, id, created FROM delivery
@@ -277,22 +279,20 @@ INSERT INTO lane (rule, order_key, due) VALUES (:rule, :order_key, :due)
 ON CONFLICT DO UPDATE SET due = excluded.due, turn = NULL;
 
 -- name: add_store
-INSERT INTO store (one, identity, fence) VALUES (1, :identity, 0) ON CONFLICT DO NOTHING;
+INSERT INTO store (one, identity) VALUES (1, :identity) ON CONFLICT DO NOTHING;
 
 -- name: fence
-SELECT fence FROM store;
-
--- name: set_fence
-UPDATE store SET fence = :fence;
+SELECT coalesce(max(turn), 0) FROM rule;
 
 -- name: expired
-SELECT * FROM delivery WHERE lease_until <= :now ORDER BY lease_until, number;
+SELECT * FROM delivery WHERE state = 'running' AND lease_until <= :now
+ORDER BY lease_until, number;
 
 -- name: leases
-SELECT rule, lock, lease_until AS until FROM delivery WHERE lease_until IS NOT NULL;
+SELECT rule, lock, lease_until AS until FROM delivery WHERE state = 'running';
 
 -- name: running
-SELECT * FROM delivery WHERE lease_until IS NOT NULL AND (:owner IS NULL OR owner = :owner)
+SELECT * FROM delivery WHERE state = 'running' AND (:owner IS NULL OR owner = :owner)
 ORDER BY lease_until, number;
 
 -- name: candidates

@@ -96,7 +96,6 @@ class SqliteClaims(SqliteLanes):
             self._run("still_lane", rule=item.rule, order_key=item.order_key, due=None)
         for rule, turn in {item.rule: item.fence for item in items}.items():
             self._run("set_turn", rule=rule, turn=turn)
-        self._run("set_fence", fence=items[-1].fence)
 
     def extend(self, delivery_id: str, fence: int, lease: float, now: float) -> bool:
         """See Store."""

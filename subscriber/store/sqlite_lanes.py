@@ -1,7 +1,7 @@
 """The lanes of the SQLite store: which delivery of each is next, and when."""
 
 from .base import OPEN, Delivery, Finish, State
-from .sqlite_reader import SqliteReader
+from .sqlite_reader import Row, SqliteReader
 
 WRITE = "BEGIN IMMEDIATE"
 
@@ -10,17 +10,26 @@ class SqliteLanes(SqliteReader):
     """What changes a lane. Only lanes with something open in them have a row."""
 
     def _settle(self, rule: str, order_key: str, now: float | None = None) -> None:
-        """Take the state of a lane from what is open in it."""
+        """Take the state of a lane from what is open in it, unless something in it runs."""
+        leased = self._value("leased", rule=rule, order_key=order_key)
+        first = self._first(rule, order_key, now)
+        if not leased:
+            self._settle_as(rule, order_key, first)
+
+    def _first(self, rule: str, order_key: str, now: float | None) -> Row | None:
+        """What is open first in a lane, after what is superseded was ended."""
         rows = self._rows("lane", rule=rule, order_key=order_key)
         if rows and rows[0]["latest"] and self._supersede(rule, order_key, now):
             rows = self._rows("lane", rule=rule, order_key=order_key)
-        if not rows:
+        return rows[0] if rows else None
+
+    def _settle_as(self, rule: str, order_key: str, first: Row | None) -> None:
+        if first is None:
             self._run("drop_lane", rule=rule, order_key=order_key)
-        elif rows[0]["state"] == State.PENDING and not rows[0]["leased"]:
+        elif first["state"] == State.PENDING:
             self._run("queue_lane", rule=rule, order_key=order_key)
         else:
-            due = None if rows[0]["leased"] else rows[0]["due"]
-            self._run("still_lane", rule=rule, order_key=order_key, due=due)
+            self._run("still_lane", rule=rule, order_key=order_key, due=first["due"])
 
     def _supersede(self, rule: str, order_key: str, now: float | None) -> bool:
         """Let only the newest wait; whether others did."""
@@ -65,4 +74,6 @@ class SqliteLanes(SqliteReader):
             due=finish.retry_at,
             ended=None if finish.state in OPEN else now,
         )
-        self._settle(item.rule, item.order_key, now)
+        # A lane runs one at a time: nothing else in it runs.
+        first = self._first(item.rule, item.order_key, now)
+        self._settle_as(item.rule, item.order_key, first)

@@ -1,6 +1,6 @@
 -- The SQLite store, version 6: user_version 6. Times are unix seconds.
 --
---   store        one row: who this store is, and its counter of fences
+--   store        one row: who this store is
 --   relay        relays whose first WELCOME was kept
 --   contact      when each relay was last heard, and what went wrong last
 --   journal      one row per journal, with the position (`scanned`) up to which it was looked at
@@ -13,7 +13,7 @@
 --   certificate  tokens that stored events name, once each, and how many events that are
 --   event        the inbox: exact bytes, in order of acceptance (`number`)
 --   node         by which events each changeset was told of; the same nodes stand in the event
---   rule         whose turn it is: the fence of the newest claim of each rule
+--   rule         whose turn it is: the fence of the newest claim of each; the next is above all
 --   pause        rules that are not claimed
 --   lane         what is open of one rule with one order key: the unit of order
 --   delivery     open ones are the queue of their lane, final ones stay as its history
@@ -27,8 +27,7 @@
 
 CREATE TABLE store (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    identity TEXT NOT NULL,
-    fence INTEGER NOT NULL
+    identity TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE relay (
@@ -181,8 +180,6 @@ CREATE TABLE delivery (
 ) STRICT;
 
 CREATE INDEX delivery_open ON delivery (rule, order_key, number) WHERE ended IS NULL;
-
-CREATE INDEX delivery_running ON delivery (rule, order_key) WHERE lease_until IS NOT NULL;
 
 CREATE INDEX delivery_state ON delivery (state, number);
 

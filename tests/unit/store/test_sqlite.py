@@ -83,7 +83,9 @@ class TestFile:
             "owner": None,
             "journal": "x",
         }
-        names = "lane waiting ready due_lanes candidates held_by running extend old_deliveries"
+        names = (
+            "lane leased waiting ready due_lanes candidates held_by running extend old_deliveries"
+        )
         with SqliteStore.open(path) as store:
             for name in [*names.split(), "first_part", "oldest_events", "expired", "leases"]:
                 plan = store._db.execute(f"EXPLAIN QUERY PLAN {migrate.queries()[name]}", values)
