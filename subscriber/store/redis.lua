@@ -19,7 +19,7 @@
 --   P:held               set     "journal branch" of what is held
 --   P:held:J:BRANCH      zset    number of each held event by sequence
 --   P:waiting:J:BRANCH   zset    number of each held delivery
---   P:ids                hash    id of a delivery -> number
+--   P:ids:XXXX           hash    id of a delivery -> number, by the first four characters of the id
 --   P:work               hash    number -> what to do, never changed
 --   P:state              hash    number -> how it stands
 --   P:receipt            hash    "number.1" and so on -> how an attempt ended

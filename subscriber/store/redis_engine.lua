@@ -8,6 +8,10 @@ local function lane_of(work)
   return key('lane', work[RULE], work[ORDER_KEY])
 end
 
+local function number_of(id)
+  return call('HGET', key('ids', id:sub(1, 4)), id)
+end
+
 local function load_work(number)
   return decode(call('HGET', key('work'), number))
 end
@@ -235,7 +239,7 @@ end)
 
 -- The number, work and state of a delivery if it is held under this fence.
 local function held_by(id, fence)
-  local number = call('HGET', key('ids'), id)
+  local number = number_of(id)
   local state = number and get('state', number)
   return number, state, state and state.state == 'running' and state.fence == fence
 end
@@ -337,7 +341,7 @@ end
 step('redeliver', function(given)
   local done = {}
   for _, id in ipairs(given.ids) do
-    local number = call('HGET', key('ids'), id)
+    local number = number_of(id)
     local state = number and get('state', number)
     if state and (state.state == 'retrying' or not OPEN[state.state]) then
       local work = load_work(number)
@@ -357,7 +361,7 @@ end)
 step('bury', function(given)
   local done = {}
   for _, id in ipairs(given.ids) do
-    local number = call('HGET', key('ids'), id)
+    local number = number_of(id)
     local state = number and get('state', number)
     if state and OPEN[state.state] and state.state ~= 'running' then
       local work = load_work(number)

@@ -249,14 +249,14 @@ end
 -- Make a delivery; gives its work back if its lane is to be settled.
 local function add(text, pruned)
   local work = decode(text)
-  local known = call('HEXISTS', key('ids'), work[ID]) == 1
+  local known = number_of(work[ID])
   if known or work[LAST] <= pruned(work[W_JOURNAL]) then
     return
   end
   local number = whole(bump('deliveries'))
   local name = is_held(work) and 'held' or 'pending'
   bump(name)
-  call('HSET', key('ids'), work[ID], number)
+  call('HSET', key('ids', work[ID]:sub(1, 4)), work[ID], number)
   call('HSET', key('work'), number, text)
   call('HSET', key('state'), number, pack({state = name}))
   call('ZADD', key('refs', work[W_JOURNAL]), whole(work[FIRST]), number)

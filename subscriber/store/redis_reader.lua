@@ -80,15 +80,10 @@ question('counters', function()
   return found
 end)
 
--- When the oldest open delivery was made. Clocks of several hosts differ a little, so that it need
--- not be the first that was accepted; it is among the first.
+-- When the first open delivery was made.
 question('oldest_open', function()
-  local oldest
-  for _, number in ipairs(call('ZRANGE', key('open'), 0, 99)) do
-    local created = load_work(number)[CREATED]
-    oldest = math.min(oldest or created, created)
-  end
-  return oldest and exact(oldest)
+  local number = call('ZRANGE', key('open'), 0, 0)[1]
+  return number and exact(load_work(number)[CREATED])
 end)
 
 -- Events by number: {next number to ask for, or false at the end, what was found}.
@@ -129,12 +124,12 @@ local function told(number)
 end
 
 question('delivery', function(given)
-  local number = call('HGET', key('ids'), given.id)
+  local number = number_of(given.id)
   return number and told(number)
 end)
 
 question('receipts', function(given)
-  local number = call('HGET', key('ids'), given.id)
+  local number = number_of(given.id)
   local found = {}
   for at = 1, number and get('state', number).receipts or 0 do
     found[at] = call('HGET', key('receipt'), number .. '.' .. at)
@@ -169,6 +164,15 @@ local function walk(name, given, numbers)
   end
 end
 
+-- Keep a number where the listing goes.
+local function add_number(each, given, numbers)
+  local number, from = tonumber(each), given.from
+  local there = not from or given.newest and number <= from or not given.newest and number >= from
+  if there and number > given.after then
+    numbers[#numbers + 1] = number
+  end
+end
+
 -- An event's deliveries begin at most `span` sequences before it.
 local function of_event(given, numbers)
   local journal, sequence = given.event_id:match('^(.*)/(%d+)$')
@@ -176,11 +180,16 @@ local function of_event(given, numbers)
     local last = tonumber(sequence)
     local refs, first = key('refs', journal), whole(last - counter('span'))
     for _, each in ipairs(call('ZRANGEBYSCORE', refs, first, whole(last))) do
-      local number = tonumber(each)
-      if number > given.after and (given.newest or number >= given.from)
-        and (not given.newest or not given.from or number <= given.from) then
-        numbers[#numbers + 1] = number
-      end
+      add_number(each, given, numbers)
+    end
+  end
+end
+
+local function of_id(given, numbers)
+  local found = call('HGETALL', key('ids', given.id:sub(1, 4)))
+  for at = 1, #found, 2 do
+    if found[at]:sub(1, #given.id) == given.id then
+      add_number(found[at + 1], given, numbers)
     end
   end
 end
@@ -202,7 +211,9 @@ end
 
 local function choose(given)
   local numbers = {}
-  if given.event_id then
+  if given.id and #given.id >= 4 then
+    of_id(given, numbers)
+  elseif given.event_id then
     of_event(given, numbers)
   elseif not given.states or given.states.done then
     of_all(given, numbers)
@@ -224,7 +235,8 @@ end
 
 local function fits(work, state, given)
   local created = work[CREATED]
-  return (not given.states or given.states[state.state])
+  return (not given.id or work[ID]:sub(1, #given.id) == given.id)
+    and (not given.states or given.states[state.state])
     and (not given.rule or work[RULE] == given.rule)
     and (not given.repo or work[W_REPO] == given.repo)
     and (not given.branch or work[W_BRANCH] == given.branch)
@@ -260,7 +272,7 @@ local function forget(number)
   if state.state ~= 'done' then
     call('ZREM', key(state.state), number)
   end
-  call('HDEL', key('ids'), work[ID])
+  call('HDEL', key('ids', work[ID]:sub(1, 4)), work[ID])
   call('HDEL', key('work'), number)
   call('HDEL', key('state'), number)
   call('ZREM', key('ended'), number)

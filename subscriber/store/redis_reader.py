@@ -129,6 +129,7 @@ class RedisReader(Reader):
         """
         limit = bounded(limit, MAX_LIST)
         given = {
+            "id": wanted.id,
             "states": None if wanted.states is None else dict.fromkeys(wanted.states, True),
             "rule": wanted.rule,
             "repo": wanted.repo,

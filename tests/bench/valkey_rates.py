@@ -34,7 +34,7 @@ for n = from, to do
   redis.call('HSET', P .. ':event', n, event)
   redis.call('ZADD', P .. ':places:' .. ARGV[3], n, n .. ' branch-1')
   redis.call('ZADD', P .. ':nodes:' .. hex:sub(-4), 0, hex:sub(-4) .. hex:sub(29) .. ' ' .. n)
-  redis.call('HSET', P .. ':ids', 'f' .. hex:sub(2), n)
+  redis.call('HSET', P .. ':ids:' .. hex:sub(-4), hex:reverse(), n)
   redis.call('HSET', P .. ':work', n, work)
   redis.call('HSET', P .. ':state', n, state)
   redis.call('HSET', P .. ':receipt', n .. '.1', receipt)
@@ -54,7 +54,7 @@ for n = 1, 20000 do
   redis.call('HEXISTS', KEYS[1], n)
 end
 """
-GROWN = ("event", "work", "state", "ids", "receipt")
+GROWN = ("event", "work", "state", "receipt")
 
 
 class RawValkey(Raw):

@@ -247,6 +247,7 @@ class Scenario:
 
     def look_closely(self):
         wanted = Wanted(
+            id=self.rng.choice((None, None, "bu", "build-9f-", "deploy", "unknown")),
             states=self.rng.choice((None, frozenset(self.some(State, 4)))),
             rule=self.rng.choice((None, *RULES)),
             branch=self.rng.choice((None, *BRANCHES)),
