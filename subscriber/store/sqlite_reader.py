@@ -247,9 +247,11 @@ def _given(sql: str, values: Row) -> str:
 
 
 def _sequence(event_id: str | None) -> int | None:
-    """By which the deliveries of an event are found."""
-    sequence = (event_id or "").rpartition("/")[2]
-    return int(sequence) if sequence.isdecimal() else None
+    """By which the deliveries of an event are found; one that none has if this is no event's id."""
+    if event_id is None:
+        return None
+    sequence = event_id.rpartition("/")[2]
+    return int(sequence) if sequence.isdecimal() and len(sequence) < 19 else -1
 
 
 def _event(row: Row) -> StoredEvent:

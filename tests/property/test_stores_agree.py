@@ -251,7 +251,9 @@ class Scenario:
             states=self.rng.choice((None, frozenset(self.some(State, 4)))),
             rule=self.rng.choice((None, *RULES)),
             branch=self.rng.choice((None, *BRANCHES)),
-            event_id=self.rng.choice((None, f"{JOURNAL}/3", f"{OTHER}/5", "strange")),
+            event_id=self.rng.choice(
+                (None, f"{JOURNAL}/3", f"{OTHER}/5", "strange", "x/" + "9" * 30)
+            ),
             after=self.rng.randint(0, 9),
             since=self.rng.choice((None, 1002.0)),
             until=self.rng.choice((None, 1008.0)),
