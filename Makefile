@@ -42,6 +42,7 @@ bench: $(STAMP)  ## what a push, a slow subscriber, CURVE, catching up and a sto
 	PYTHONPATH=tests $(BIN)/python -m bench.curve_cost
 	PYTHONPATH=tests $(BIN)/python -m bench.catchup
 	PYTHONPATH=tests $(BIN)/python -m bench.store_rates
+	PYTHONPATH=tests $(BIN)/python -m bench.valkey_rates
 
 SECONDS ?= 60
 SEED ?= 1

@@ -124,20 +124,20 @@ class Valkey(Kind):
         return RawValkey(self._server)
 
     def keep(self, store: Store, kept: int) -> None:
+        assert isinstance(store, RedisStore)
         accept(store, items(1, 1))
         run(store, 1)
         (row,) = store.journals()
+        key = store._session._key
         with self._server.client() as client:
             client.config_set("appendonly", "no")
             before = client.info("memory")["used_memory"]
             for first in range(2, kept + 1, COPIES):
                 last = min(first + COPIES - 1, kept)
-                client.eval(
-                    COPY, 1, f"{{zmqhooks:bench-{self._stores - 1}}}", first, last, row.journal
-                )
+                client.eval(COPY, 1, key, first, last, row.journal)
             used = client.info("memory")["used_memory"] - before
             for name in GROWN * 10:
-                client.eval(READ, 1, f"{{zmqhooks:bench-{self._stores - 1}}}:{name}")
+                client.eval(READ, 1, f"{key}:{name}")
             client.config_set("appendonly", "yes")
             wait_for(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "log", 300)
         print(f"{kept:,} events, deliveries and receipts take {used / kept:,.0f} bytes each")
