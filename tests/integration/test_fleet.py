@@ -164,7 +164,7 @@ class TestDeliveries:
         site.script("record.sh", "#!/bin/sh\ntouch begun-$ZMQHOOKS_BRANCH\nexec sleep 1000\n")
         for name in ("one", "two"):
             configure(site, server, name, lease="10m", workers=1)
-        one, _ = site.subscriber("one"), site.subscriber("two")
+        one, two = site.subscriber("one"), site.subscriber("two")
         app.build(2, "a,b")
         wait_for(lambda: len(list(site.folder.glob("begun-*"))) == 2, "both run one")
         # When one is killed and started again
@@ -174,6 +174,8 @@ class TestDeliveries:
         line = again.wait_line("attempts were lost with the former daemon")
         assert "count=1" in line
         again.wait_line("delivery starts")
+        for daemon in (two, again):
+            daemon.kill()  # else each waits for its action
 
     def test_under_one_lock_exclude_each_other_on_all_hosts(
         self, site: Site, server: Server, app: Repository
