@@ -7,6 +7,7 @@ from dataclasses import replace
 from storekit import JOURNAL, batch, record
 
 from hgext_zmqhooks.service.life import Stop
+from hgext_zmqhooks.wire.messages import MAX_RECORDS
 from hgext_zmqhooks.wire.values import Event, Pusher, Transaction
 from subscriber.actions.base import Kind, Verdict
 from subscriber.engine.dispatch import Dispatcher
@@ -99,7 +100,11 @@ class Feed:
         return self.events([(branch, repo, user)])
 
     def events(self, abouts):
-        """Many of (branch, repo, user), in one step."""
+        """Many of (branch, repo, user), in steps of as many as a session sends at once."""
+        steps = [abouts[at : at + MAX_RECORDS] for at in range(0, len(abouts), MAX_RECORDS)]
+        return [made for step in steps for made in self._step(step)]
+
+    def _step(self, abouts):
         position, records, made = self._sequence, [], []
         for branch, repo, user in abouts:
             self._sequence += 1

@@ -308,7 +308,7 @@ class TestConfiguration:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ({"strat": "latest"}, ["strat", "unknown key", 'hint: did you mean "start"?']),
+            ({"strt": "latest"}, ["strt", "unknown key", 'hint: did you mean "start"?']),
             (
                 {"start": "sometimes"},
                 ["start", "'sometimes'", "neither latest, earliest nor"],
@@ -327,8 +327,8 @@ class TestConfiguration:
                 ["rules[0].timeout", "'soon'", "not a duration such as"],
             ),
             (
-                {"rules": [rule("build", overlap="latest")]},
-                ["rules[0].overlap", "'latest'", "hint: "],
+                {"rules": [rule("build", overlap="newest")]},
+                ["rules[0].overlap", "'newest'", "hint: "],
             ),
             ({"relay": {"group": "nobody-here"}}, ["relay.group", "nobody-here", "hint: "]),
             (

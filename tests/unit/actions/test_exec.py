@@ -397,6 +397,7 @@ def test_two_hundred_runs_leave_no_descriptor_and_no_process(tmp_path: Path) -> 
     action = Exec(("true",), str(tmp_path), str(tmp_path / "runners"))
     run(action, job(b"{}"))
     before = set(Path("/proc/self/fd").iterdir())
+    others = children()  # such as a server that other tests share
     threads = [
         threading.Thread(target=lambda: [run(action, job(b"{}")) for _ in range(50)])
         for _ in range(4)
@@ -408,7 +409,7 @@ def test_two_hundred_runs_leave_no_descriptor_and_no_process(tmp_path: Path) -> 
         thread.join(DEADLINE * 4)
 
     assert set(Path("/proc/self/fd").iterdir()) == before
-    assert children() == []
+    assert children() == others
 
 
 def children() -> list[str]:

@@ -9,7 +9,9 @@ from subscriber.engine.orders import FIELDS, MAX_LENGTH, WORDS, compile_order
 VALUES = st.fixed_dictionaries(
     {name: st.none() | st.text(alphabet="ab:%{}- ", max_size=4) for name in FIELDS}
 )
-TEMPLATES = st.lists(st.sampled_from([*(f"{{{name}}}" for name in FIELDS), "a", ":", "-", "{{"]))
+PARTS = st.sampled_from([*(f"{{{name}}}" for name in FIELDS), "a", ":", "-", "{{"])
+TEMPLATES = st.lists(PARTS, max_size=20)
+"""Each part has at most nine characters, and a template MAX_LENGTH."""
 
 
 @given(TEMPLATES.filter(lambda parts: any(len(part) > 2 for part in parts)), VALUES, VALUES)
