@@ -211,7 +211,7 @@ local function lease(rule, order_key, lock, given)
   return delivery(number, call('HGET', key('work'), number), packed)
 end
 
-step('claim', function(given)
+relief('claim', function(given)
   for _, each in ipairs(leases(exact(given.now))) do
     lose(each[1], given.now)
   end
@@ -244,7 +244,7 @@ local function held_by(id, fence)
   return number, state, state and state.state == 'running' and state.fence == fence
 end
 
-step('extend', function(given)
+relief('extend', function(given)
   local number, state, mine = held_by(given.id, given.fence)
   if not mine then
     return 0
@@ -266,7 +266,7 @@ local function was_finished(number, state, fence, outcome)
   return false
 end
 
-step('finish', function(given, args)
+relief('finish', function(given, args)
   local number, state, mine = held_by(given.id, given.fence)
   if mine then
     end_attempt(number, load_work(number), state, given, args[2], given.now)
@@ -275,7 +275,7 @@ step('finish', function(given, args)
   return state and was_finished(number, state, given.fence, args[2]) and 1 or 0
 end)
 
-step('release_leases', function(given)
+relief('release_leases', function(given)
   local count = 0
   for _, each in ipairs(leases('+inf')) do
     if not given.owner or get('state', each[1]).owner == given.owner then
@@ -358,7 +358,7 @@ step('redeliver', function(given)
   return done
 end)
 
-step('bury', function(given)
+relief('bury', function(given)
   local done = {}
   for _, id in ipairs(given.ids) do
     local number = number_of(id)
@@ -377,10 +377,10 @@ step('bury', function(given)
   return done
 end)
 
-step('pause', function(given, args)
+relief('pause', function(given, args)
   return call('HSETNX', key('paused'), given.rule, args[2])
 end)
 
-step('resume', function(given)
+relief('resume', function(given)
   return call('HDEL', key('paused'), given.rule)
 end)

@@ -45,7 +45,7 @@ step('follow', function(given)
   return before and 1 or 0
 end)
 
-step('stop_journal', function(given)
+relief('stop_journal', function(given)
   local row = row_of(given.journal)
   if not row then
     return 0
@@ -55,13 +55,13 @@ step('stop_journal', function(given)
   return 1
 end)
 
-step('heard', function(given)
+relief('heard', function(given)
   local contact = get('contacts', given.relay) or {}
   contact.seen = given.now
   put('contacts', given.relay, contact)
 end)
 
-step('failed', function(given)
+relief('failed', function(given)
   local contact = get('contacts', given.relay) or {}
   contact.failed, contact.error = given.now, given.error
   put('contacts', given.relay, contact)
@@ -308,7 +308,7 @@ end)
 
 -- Which instance follows a journal.
 
-step('lease_journals', function(given)
+relief('lease_journals', function(given)
   for _, journal in ipairs(given.journals) do
     local now = get('followed', journal)
     if not now or now.instance == given.instance or now.till <= given.now then
@@ -325,7 +325,7 @@ step('lease_journals', function(given)
   return mine
 end)
 
-step('yield_journals', function(given)
+relief('yield_journals', function(given)
   for _, journal in ipairs(call('HKEYS', key('followed'))) do
     if get('followed', journal).instance == given.instance then
       call('HDEL', key('followed'), journal)

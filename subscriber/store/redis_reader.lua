@@ -334,7 +334,7 @@ local function skip(name, hash, last)
   set_counter(name, first)
 end
 
-step('prune', function(given)
+relief('prune', function(given)
   local before, limit = exact(given.before), math.min(given.limit, STEP)
   if limit <= 0 then
     return 0

@@ -26,7 +26,7 @@ def server(tmp_path):
 
 @pytest.fixture
 def store(server):
-    with RedisStore.open(parse_address(server.url), "ci", timeout=1.0) as made:
+    with RedisStore.open(parse_address(server.url), "ci") as made:
         yield made
 
 
@@ -70,7 +70,8 @@ class TestServer:
         fences = [fence for _, fence in done]
         assert fences == sorted(set(fences))
 
-    def test_one_that_is_stopped_is_an_error_in_time_and_goes_on(self, server, store):
+    def test_one_that_is_stopped_is_an_error_in_time_and_goes_on(self, server):
+        store = RedisStore.open(parse_address(server.url), "ci", timeout=1.0)
         fill(store, 1)
         with server.frozen():
             started = time.monotonic()
@@ -81,6 +82,7 @@ class TestServer:
             assert caught.value.hint
         # The claim may have been done without an answer: then its lease ends.
         assert len(store.claim("x", 60.0, 1, store.now() + 61)) == 1
+        store.close()
 
     def test_no_fence_goes_back_though_the_counter_is_lost(self, server, store):
         fill(store, 2)
@@ -95,6 +97,35 @@ class TestServer:
         # A caller that was stopped meanwhile has an old time.
         (second,) = store.claim("x", 60.0, 1, first.fence / 1e6 - 3600)
         assert second.fence > first.fence
+
+    def test_one_whose_memory_is_full_takes_nothing_in_but_does_what_is_there(self, server, store):
+        fill(store, 2)
+        with server.client() as admin:
+            admin.config_set("maxmemory", 1)
+            with pytest.raises(StoreError, match="memory is full") as caught:
+                one(store, 3, 2)
+            assert "keep" in caught.value.hint
+            (claimed,) = store.claim("x", 60.0, 1, store.now())
+            assert store.extend(claimed.delivery.id, claimed.fence, 60.0, store.now())
+            assert store.finish(claimed.delivery.id, claimed.fence, DONE, store.now())
+            assert store.prune(store.now() + 1, 100) == 2
+            assert store.status().deliveries[State.PENDING] == 1
+            admin.config_set("maxmemory", 0)
+        assert one(store, 3, 2) == Accepted(1, 0)
+
+    def test_the_largest_batch_is_one_step(self, store):
+        nodes = tuple(f"{n:040x}" for n in range(20_000))
+        records = [record(1, nodes=nodes)]
+        records += [record(n, branch=f"b{n}", body=b"e" * 4096 + b"%d" % n) for n in range(2, 1001)]
+        items = [delivery(each.sequence, branch=each.branch) for each in records]
+        assert store.accept(batch(1000, None, records=records, deliveries=items)).new == 1000
+        claims = store.claim("x", 60.0, 1000, store.now())
+        assert len({claimed.fence for claimed in claims}) == len(claims) == 1000
+        assert [event.record for event in store.events(0, 1000)] == records
+        for claimed in claims:
+            assert store.finish(claimed.delivery.id, claimed.fence, DONE, store.now())
+        assert store.prune(store.now() + 1, 5000) == 2000
+        assert store.trace(nodes[7], 9) == []
 
     def test_an_emptied_server_is_another_store(self, server, store):
         fill(store, 2)
