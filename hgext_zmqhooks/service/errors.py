@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 # Who wrote a password into an address shall not find it in a log as well.
-_SECRET = re.compile(r"//[^/\s]*@")
+_SECRET = re.compile(r"(?<!/)//(?!/).*@")
 
 
 class EXIT(enum.IntEnum):

@@ -39,7 +39,7 @@ SENTINEL_PORT = 26379
 _MOST_DATABASES = 2**31 - 1
 
 _FORMS = "redis://host:6379/0, rediss://host:6379/0 and unix:///path?db=0"
-_SECRET = re.compile(r"//[^/?#]*@")
+_SECRET = re.compile(r"(?<!/)//(?!/).*@", re.DOTALL)
 
 
 class AddressError(ServiceError):

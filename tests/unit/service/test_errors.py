@@ -41,6 +41,13 @@ def test_a_long_value_is_cut():
     assert len(str(ConfigError("f", "k", "x" * 5000, "bad"))) < 250
 
 
+def test_a_password_in_an_address_is_not_shown() -> None:
+    shown = str(ConfigError("f", "store", "redis://ci:ge/heim@db/0", "bad"))
+
+    assert shown == "f: store: 'redis://…@db/0': bad"
+    assert "/run/a@b" in str(ConfigError("f", "k", "ipc:///run/a@b", "bad"))
+
+
 def test_a_defect_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run(lambda: 1 // 0)

@@ -35,7 +35,7 @@ class TestAddress:
             ("redis://db:1/", ("db", 1, "", 0, False)),
             ("rediss://[::1]:7/3", ("::1", 7, "", 3, True)),
             ("unix:///run/a%20b", ("", 0, "/run/a b", 0, False)),
-            ("unix:///run/v.sock?db=2", ("", 0, "/run/v.sock", 2, False)),
+            ("unix:///run/v@2.sock?db=2", ("", 0, "/run/v@2.sock", 2, False)),
         ],
     )
     def test_its_parts(self, text, parts):
@@ -57,7 +57,11 @@ class TestAddress:
             RedisUrl.parse(text)
 
     @pytest.mark.parametrize(
-        "text", ["redis://:geheim@db/0", "rediss://ci:geheim@db", "redis://geheim@db"]
+        "text",
+        [
+            *("redis://:geheim@db/0", "rediss://ci:geheim@db", "redis://geheim@db"),
+            *("redis://:/geheim?@db", "redis://:x@geheim@db", "unix://ci:geheim@/run/v.sock"),
+        ],
     )
     def test_a_password_in_it_is_refused_and_not_repeated(self, text):
         with pytest.raises(AddressError, match="credentials") as caught:

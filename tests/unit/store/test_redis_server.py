@@ -147,6 +147,16 @@ class TestRights:
                 admin.function_load(library(), replace=True)
         box.reopen()
 
+    def test_a_password_is_changed_while_the_store_is_in_use(self, box):
+        fill(box.store, 1)
+        with box.server.client() as admin:
+            sha256 = [hashlib.sha256(word).hexdigest() for word in (b"pass", b"next")]
+            admin.execute_command("ACL", "SETUSER", box.name, f"#{sha256[1]}")
+            box.address.credentials.write_text(f"{box.name}:next\n")
+            admin.execute_command("ACL", "SETUSER", box.name, f"!{sha256[0]}")
+            assert admin.execute_command("CLIENT", "KILL", "USER", box.name) >= 1
+        assert box.store.newest_event() == 1
+
     def test_the_line_can_be_given_again_with_another_password(self, box):
         sha256 = hashlib.sha256(b"other").hexdigest()
         with box.server.client() as admin:
