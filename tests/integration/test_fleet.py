@@ -224,8 +224,9 @@ class TestWithoutTheServer:
         daemon.wait_line("waiting for the store")
         assert daemon.terminate() == 0
 
+    @pytest.mark.parametrize("away", [SHARE + EVERY, pytest.param(60.0, marks=pytest.mark.long)])
     def test_nothing_is_lost_and_all_goes_on_by_itself(
-        self, site: Site, server: Server, app: Repository
+        self, site: Site, server: Server, app: Repository, away: float
     ) -> None:
         both = site.subscriber("one"), site.subscriber("two")
         site.wait_runs(1)
@@ -235,7 +236,7 @@ class TestWithoutTheServer:
         app.build(5, "x,y", "--single")
         for daemon in both:
             daemon.wait_line("no session with the relay", "the store failed")
-        wait_for(lambda: time.monotonic() - begin > SHARE + EVERY, "the leases end")
+        wait_for(lambda: time.monotonic() - begin > away, "the leases end", away + SOON)
         server.start()
         # Then all arrives, once, and nobody was started again
         assert complete(site.wait_runs(6))

@@ -17,6 +17,14 @@ class Shared(MemoryStore):
     shared = True
     moment = 1000.0
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, frozenset[str]]] = []
+
+    def lease_journals(self, instance, journals, lease, now):
+        self.asked.append((instance, frozenset(journals)))
+        return super().lease_journals(instance, journals, lease, now)
+
     def now(self) -> float:
         return self.moment
 
@@ -33,6 +41,20 @@ def test_who_comes_first_has_it_as_long_as_he_looks(store: Shared) -> None:
     for _ in range(10):
         store.moment += EVERY
         assert (one.look(BOTH), two.look(BOTH)) == ({JOURNAL}, {OTHER})
+
+
+def test_what_is_held_is_renewed_when_half_of_the_lease_is_over(store: Shared) -> None:
+    one, two = Shares(store, "one"), Shares(store, "two")
+    one.look({JOURNAL})
+    two.look(BOTH)
+    store.asked.clear()
+    store.moment += LEASE / 4
+    assert (one.look({JOURNAL}), two.look(BOTH)) == ({JOURNAL}, {OTHER})
+    # Nothing is written for what is held, and the other's is asked for
+    assert store.asked == [("two", {JOURNAL})]
+    store.moment += LEASE / 4
+    assert (one.look({JOURNAL}), two.look(BOTH)) == ({JOURNAL}, {OTHER})
+    assert store.asked[1:] == [("one", {JOURNAL}), ("two", BOTH)]
 
 
 def test_who_is_gone_loses_it_after_the_lease(store: Shared) -> None:
