@@ -256,8 +256,9 @@ class Store(Reader):
     def redeliver(self, ids: Sequence[str], now: float) -> list[str]:
         """Have deliveries run again, in the lane and at the place that they had; which these were.
 
-        A final one is pending again: `attempts` and `lost` begin anew, `renewed` is its fence, its
-        receipts stay. One that is retrying is due at once. All others stay as they are.
+        A final one is pending again, or held where an event of it is: `attempts` and `lost` begin
+        anew, `renewed` is its fence, its receipts stay. One that is retrying is due at once. All
+        others stay as they are.
         """
 
     @abstractmethod

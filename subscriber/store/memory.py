@@ -170,7 +170,7 @@ class MemoryStore(MemoryIntake, Store):
         else:
             self._deliveries[name] = replace(
                 item,
-                state=State.PENDING,
+                state=State.HELD if self._is_held(item) else State.PENDING,
                 attempts=0,
                 lost=0,
                 renewed=item.fence,

@@ -16,6 +16,14 @@ local function load_work(number)
   return decode(call('HGET', key('work'), number))
 end
 
+local function is_held(work)
+  if counter('held_events') == 0 then
+    return false
+  end
+  local held = key('held', work[W_JOURNAL], work[W_BRANCH])
+  return call('ZCOUNT', held, whole(work[FIRST]), whole(work[LAST])) > 0
+end
+
 local function change_state(number, state, name)
   bump(state.state, -1)
   bump(name)
@@ -325,13 +333,16 @@ end)
 
 -- What operators do
 
--- A final delivery is pending again, at its old place in its lane.
+-- A final delivery is pending again, or held, at its old place in its lane.
 local function reopen(number, work, state)
   call('ZREM', key('ended'), number)
   if state.state ~= 'done' then
     call('ZREM', key(state.state), number)
   end
-  change_state(number, state, 'pending')
+  change_state(number, state, is_held(work) and 'held' or 'pending')
+  if state.state == 'held' then
+    call('ZADD', key('waiting', work[W_JOURNAL], work[W_BRANCH]), number, number)
+  end
   state.attempts, state.lost, state.ended, state.reason = nil, nil, nil, nil
   state.renewed = state.fence
   call('ZADD', lane_of(work), number, member(number, work))

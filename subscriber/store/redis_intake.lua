@@ -67,14 +67,6 @@ relief('failed', function(given)
   put('contacts', given.relay, contact)
 end)
 
-local function is_held(work)
-  if counter('held_events') == 0 then
-    return false
-  end
-  local held = key('held', work[W_JOURNAL], work[W_BRANCH])
-  return call('ZCOUNT', held, whole(work[FIRST]), whole(work[LAST])) > 0
-end
-
 -- Free the held events of one journal's branch up to a sequence; how many these were.
 local function free(journal, branch, up_to)
   local held = key('held', journal, branch)

@@ -73,6 +73,7 @@ class SqliteStore(SqliteIntake, SqliteClaims, Store):
             self._run("hasten", number=rows[0]["number"], now=now)
         else:
             self._run("reopen", number=rows[0]["number"])
+            self._run("hold_delivery", id=name)
         self._settle(rows[0]["rule"], rows[0]["order_key"], now)
         return True
 

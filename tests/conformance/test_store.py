@@ -1207,6 +1207,23 @@ class TestBury:
         assert store.bury(["build-9f-1"], "given up", NOW) == ["build-9f-1"]
         assert ids(claim(store)) == ["build-9f-2"]
 
+    def test_one_of_a_held_event_is_held_again_when_redelivered(self, box):
+        # Given a delivery that was given up while its event must not act yet
+        records = [record(1, held=True), record(2)]
+        box.store.accept(
+            batch(2, None, records=records, deliveries=[delivery(1), delivery(2, branch="b")])
+        )
+        assert box.store.bury(["build-9f-1"], "given up", NOW) == ["build-9f-1"]
+        # When an operator has it run again
+        assert box.store.redeliver(["build-9f-1"], NOW + 1) == ["build-9f-1"]
+        # Then it waits until the event may act, and not longer
+        store = box.reopen(crash=True)
+        assert store.delivery("build-9f-1").state is State.HELD
+        assert ids(claim(store)) == ["build-9f-2"]
+        assert store.status().deliveries[State.HELD] == 1
+        assert store.release(JOURNAL, "default", 1) == 1
+        assert ids(claim(store)) == ["build-9f-1"]
+
     def test_they_can_be_redelivered(self, store):
         fill(store, 1)
         store.bury(["build-9f-1"], "given up", NOW)
