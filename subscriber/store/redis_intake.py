@@ -72,7 +72,7 @@ class RedisIntake(RedisReader):
             relay=batch.relay,
             scanned=batch.scanned,
             expected=batch.expected,
-            origin=batch.origin,
+            origin=_capped(batch.origin),
             seen=min((record.received for record in batch.records), default=0.0),
             records=len(batch.records),
             heads={name: (link.sequence, link.sha256) for name, link in batch.heads.items()},
@@ -115,4 +115,11 @@ class RedisIntake(RedisReader):
 
 
 def _heads(journals: Iterable[Standing]) -> list[dict[str, Any]]:
-    return [{**asdict(each), "head": min(each.head, MOST)} for each in journals]
+    return [
+        {**asdict(each), "head": _capped(each.head), "scanned": _capped(each.scanned)}
+        for each in journals
+    ]
+
+
+def _capped(sequence: int | None) -> int | None:
+    return None if sequence is None else min(sequence, MOST)

@@ -205,6 +205,18 @@ class TestJournals:
         store.accept(batch(2, 2, records=[record(2)]))
         assert store.journals()[0].stopped is None
 
+    def test_a_relay_may_name_any_sequence(self, box):
+        # Given a relay that names the highest sequences there are
+        most = 2**63 - 1
+        box.store.learn("hg1", [standing(head=most, scanned=most)], NOW)
+        box.store.note_heads("hg1", [standing("0c" * 16, head=most)], NOW)
+        box.store.accept(batch(1, None, journal=OTHER, origin=most))
+        # Then all journals can be read, and these stand beyond what any journal has
+        rows = box.reopen().journals()
+        assert {row.journal for row in rows} == {JOURNAL, OTHER, "0c" * 16}
+        assert all(max(row.head, row.origin or 0) >= 2**53 - 1 for row in rows)
+        assert rows[0].scanned >= 2**53 - 1
+
 
 class TestScope:
     def test_another_scope_begins_every_journal_at_its_position(self, store):
