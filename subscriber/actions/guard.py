@@ -35,6 +35,7 @@ import select
 import signal
 import sys
 import time
+import warnings  # noqa: F401 - os.execvpe loads it, which the command's user perhaps may not read
 
 _TO_DEFAULT = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 _LOOK_AGAIN = 0.02
@@ -216,7 +217,10 @@ def start(command: list[str], environment: dict[bytes, bytes], setup: dict[str, 
     Forked here: what `setup` says must hold for the command and not for us.
     """
     read, write = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:  # no process is left
+        raise NotStarted(f"{error.errno} command") from None
     if pid == 0:
         status = 127
         try:
@@ -250,7 +254,7 @@ def _become(
         os.execvpe(command[0], command, environment)  # noqa: S606 - as the operator wrote it
     except OSError as error:
         os.write(report, f"{error.errno} {step}".encode())
-    except ValueError:  # setrlimit: a hard limit that is lower
+    except (ValueError, OverflowError):  # setrlimit: a lower hard limit, or no number for it
         os.write(report, f"1 {step}".encode())
     return 127
 

@@ -1,7 +1,10 @@
 """What a rule says of its command, and how that command then runs, on this host."""
 
+import errno
 import os
 import pwd
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -9,11 +12,14 @@ import pytest
 from actionskit import job, run
 from support.nobody import NOBODY, unprivileged
 
+from subscriber.actions import guard
 from subscriber.actions.base import Kind, Verdict
 from subscriber.actions.make import described, make, missing, refused
 from subscriber.actions.outcome import Outcome, judge
 from subscriber.actions.place import Place
 from subscriber.actions.settings import ExecSettings, wrong_action
+
+GUARD = Path(guard.__file__)
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 
@@ -119,6 +125,42 @@ def test_it_runs_as_its_user_with_its_groups_and_its_home(tmp_path: Path) -> Non
         " ".join(map(str, os.getgrouplist(entry.pw_name, entry.pw_gid))),
         f"{entry.pw_dir} {entry.pw_name} {entry.pw_name}",
     ]
+
+
+@needs_root
+def test_a_user_need_not_be_able_to_read_the_daemons_python(tmp_path: Path) -> None:
+    """What the search in PATH needs is there before the runner becomes the user."""
+    what = ExecSettings(command=("id", "-u"), user=pwd.getpwuid(NOBODY).pw_name)
+
+    assert run(make(what, here(tmp_path)), job()).output == f"{NOBODY}\n".encode()
+
+
+def test_the_runner_loads_nothing_later() -> None:
+    program = "import guard, sys; had = set(sys.modules)\n"
+    program += "try: guard.os.execvpe('/no/such', ['x'], {})\nexcept OSError: pass\n"
+    program += "try: guard.os.execvpe('no-such', ['x'], {})\nexcept OSError: pass\n"
+    program += "print(sorted(set(sys.modules) - had))"
+    words = [sys.executable, "-S", "-c", program]
+
+    done = subprocess.run(words, cwd=GUARD.parent, capture_output=True, check=True, text=True)
+
+    assert done.stdout == "[]\n"
+
+
+def test_a_limit_beyond_all_numbers_is_named(tmp_path: Path) -> None:
+    verdict = ran(tmp_path, "true", limits={"files": 10**30, "memory": 10**30})
+
+    assert "its limits cannot be set" in verdict.reason
+
+
+def test_a_host_without_a_free_process_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> int:
+        raise BlockingIOError(errno.EAGAIN, "none")
+
+    monkeypatch.setattr(os, "fork", none)
+
+    with pytest.raises(guard.NotStarted, match=f"^{errno.EAGAIN} command$"):
+        guard.start(["true"], {}, {})
 
 
 @needs_root
