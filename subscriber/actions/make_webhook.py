@@ -7,7 +7,7 @@ from hgext_zmqhooks.service.secretfile import read_secret
 
 from . import signing, template
 from .place import Place
-from .webhook import Webhook, trusted
+from .webhook import Webhook, authorization, trusted
 from .webhook_settings import WebhookSettings
 from .wrong import Wrong
 
@@ -43,7 +43,7 @@ def missing(key: str, said: WebhookSettings, place: Place) -> Iterator[Wrong]:
             yield f"{key}.secret", name, str(error), "write one line with the secret"
     if said.credentials is not None:
         try:
-            read_secret(place.folder / said.credentials)
+            authorization(str(place.folder / said.credentials))
         except ServiceError as error:
             yield f"{key}.credentials", said.credentials, str(error), error.hint
     if said.ca is not None:

@@ -52,7 +52,7 @@ NAMES = (*OF_DELIVERY, *OF_EVENT, *OF_CHANGESET, *DOCUMENTS)
 _PLACE = re.compile(r"(\{\{[a-z_]+\}\})|\{([a-z_]+)\}")
 _VISIBLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 _HEADER_LIMIT = 4096
-_SAMPLE = {"event": "{}", "files": "[]", "sequence": "1", "attempt": "1", "fence": "1"}
+_SAMPLE = {"event": '{"a":"b"}', "files": '["a"]', "sequence": "1", "attempt": "1", "fence": "1"}
 
 
 class Unfit(ValueError):  # noqa: N818 - a finding, read as a sentence
@@ -127,7 +127,8 @@ def _check_json(made: Template) -> None:
         json.loads(filled)
     except ValueError as error:
         raise ValueError(
-            f"is not JSON once values stand in it ({error}): put {{…}} into double quotes"
+            f"is not JSON once values stand in it ({error}): put {{…}} into double quotes,"
+            " but {event} and {files} into none"
         ) from None
 
 

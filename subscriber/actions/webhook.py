@@ -101,7 +101,7 @@ class Webhook:
         if job.traceparent:
             made["traceparent"] = job.traceparent
         if self.credentials:
-            made["authorization"] = _authorization(read_secret(self.credentials))
+            made["authorization"] = authorization(self.credentials)
         made |= {name.lower(): template.fill(given) for name, template in self.headers}
         made |= signing.headers(job.delivery_id, now, body, map(_signer, self.secrets))
         return Request(self.method, self.url.fill(given), tuple(made.items()), body, private=True)
@@ -214,7 +214,7 @@ def retry_after(text: str, now: float) -> float | None:
         return min(float(text[:12]), MOST_WAIT)
     try:
         at = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # what a receiver writes there may be anything
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return min(max(0.0, (at - datetime.fromtimestamp(now, UTC)).total_seconds()), MOST_WAIT)
@@ -259,12 +259,19 @@ def _lease(cancel: Cancel) -> float:
     return boot_clock() + cancel.left - min(_MARGIN, cancel.left / 10)
 
 
-def _authorization(secret: str) -> str:
-    """`user:password`, or a whole value such as `Bearer TOKEN`."""
+def authorization(path: str) -> str:
+    """What the file is for: `user:password`, or a whole value such as `Bearer TOKEN`.
+
+    SecretFileError for what no header can hold: an HTTP library would repeat it in its complaint.
+    """
+    secret = read_secret(path)
     scheme, _, rest = secret.partition(" ")
-    if rest and scheme.isalpha():
-        return secret
-    return f"Basic {base64.b64encode(secret.encode()).decode()}"
+    if not rest or not scheme.isalpha():
+        return f"Basic {base64.b64encode(secret.encode()).decode()}"
+    if not secret.isascii() or not secret.isprintable() or secret.endswith(" "):
+        hint = "write ASCII in one line, and no blank at its end"
+        raise SecretFileError(path, "holds characters that no header has", hint)
+    return secret
 
 
 def _signer(path: str) -> signing.Signer:

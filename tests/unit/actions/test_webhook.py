@@ -189,6 +189,19 @@ class TestRequest:
         assert receiver.requests[0].headers["authorization"] == header
         assert text not in repr(verdict)
 
+    @pytest.mark.parametrize("text", ["Bearer hidden ", "Bearer hid\x01den", "Bearer hiddén"])
+    def test_credentials_that_no_header_holds_are_not_repeated(
+        self, tmp_path: Path, receiver: Receiver, text: str
+    ) -> None:
+        given = said(receiver.url, credentials=secret(tmp_path, "user", text))
+
+        verdict = run(make(given, place(tmp_path)), job(EVENT))
+        (wrong,) = missing("webhook", given, place(tmp_path))
+
+        assert receiver.requests == []
+        assert "holds characters that no header has" in verdict.reason
+        assert "hid" not in f"{verdict}{wrong}"
+
     def test_no_proxy_of_the_environment_is_asked(
         self, tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -388,6 +401,15 @@ class TestVerdicts:
 
         assert verdict.retry_after is not None
         assert least <= verdict.retry_after <= most
+
+    def test_a_time_to_wait_that_is_none_is_passed_over(
+        self, tmp_path: Path, receiver: Receiver
+    ) -> None:
+        receiver.answers.append((503, {"retry-after": f"Thu, 01 Jan {10**20} 00:00:00 GMT"}, b""))
+
+        verdict = send(tmp_path, receiver.url)
+
+        assert (verdict.retry_after, verdict.reason) == (None, "HTTP 503 Service Unavailable")
 
     def test_the_end_of_the_answer_is_kept(self, tmp_path: Path, receiver: Receiver) -> None:
         receiver.answers += [(200, {}, b"fine"), (500, {}, b"x" * 200_000 + b"end")]
@@ -742,6 +764,8 @@ class TestRedirects:
         ({"headers": {"Content-Type": "text/plain"}}, "headers", "without a body"),
         ({"headers": {"Content-Type": "text/xml"}, "body": "<a/>"}, "headers", "cannot be escaped"),
         ({"body": '{"a": {repo}}'}, "body", "double quotes"),
+        ({"body": '{"a": "{event}"}'}, "body", "is not JSON once values stand in it"),
+        ({"body": '{"a": "{files}"}'}, "body", "is not JSON once values stand in it"),
         ({"body": "{repo}", "preset": "jenkins"}, "preset", "body of its own"),
         ({"method": "GET", "preset": "jenkins"}, "method", "no body"),
         ({"method": "GET", "body": "{}"}, "method", "no body"),
