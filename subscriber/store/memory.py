@@ -159,7 +159,16 @@ class MemoryStore(MemoryIntake, Store):
     @step
     def redeliver(self, ids: Sequence[str], now: float) -> list[str]:
         """See Store."""
-        return [name for name in ids if self._redeliver(name, now)]
+        return self._settled([name for name in ids if self._redeliver(name, now)], now)
+
+    def _settled(self, names: list[str], now: float) -> list[str]:
+        """The names, their lanes settled, each once."""
+        lanes: dict[tuple[str, str], Delivery] = {}
+        for item in map(self._deliveries.__getitem__, names):
+            lanes.setdefault((item.rule, item.order_key), item)
+        for item in lanes.values():
+            self._settle(item, now)
+        return names
 
     def _redeliver(self, name: str, now: float) -> bool:
         item = self._deliveries.get(name)
@@ -178,20 +187,18 @@ class MemoryStore(MemoryIntake, Store):
                 ended=None,
             )
             self._open(item)
-        self._settle(item, now)
         return True
 
     @step
     def bury(self, ids: Sequence[str], reason: str, now: float) -> list[str]:
         """See Store."""
-        return [name for name in ids if self._bury(name, reason, now)]
+        return self._settled([name for name in ids if self._bury(name, reason, now)], now)
 
     def _bury(self, name: str, reason: str, now: float) -> bool:
         item = self._deliveries.get(name)
         if item is None or item.state not in OPEN - {State.RUNNING}:
             return False
         self._end_as(item, State.DEAD, reason, now)
-        self._settle(item, now)
         return True
 
     @step

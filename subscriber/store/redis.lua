@@ -122,6 +122,22 @@ local function put(name, field, value)
   call('HSET', key(name), field, pack(value))
 end
 
+local function number_of(id)
+  return call('HGET', key('ids', id:sub(1, 4)), id)
+end
+
+local function load_work(number)
+  return decode(call('HGET', key('work'), number))
+end
+
+local function is_held(work)
+  if counter('held_events') == 0 then
+    return false
+  end
+  local held = key('held', work[W_JOURNAL], work[W_BRANCH])
+  return call('ZCOUNT', held, whole(work[FIRST]), whole(work[LAST])) > 0
+end
+
 local function register(name, body, flags)
   redis.register_function{
     function_name = 'zmqhooks1_' .. name,

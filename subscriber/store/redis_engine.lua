@@ -8,22 +8,6 @@ local function lane_of(work)
   return key('lane', work[RULE], work[ORDER_KEY])
 end
 
-local function number_of(id)
-  return call('HGET', key('ids', id:sub(1, 4)), id)
-end
-
-local function load_work(number)
-  return decode(call('HGET', key('work'), number))
-end
-
-local function is_held(work)
-  if counter('held_events') == 0 then
-    return false
-  end
-  local held = key('held', work[W_JOURNAL], work[W_BRANCH])
-  return call('ZCOUNT', held, whole(work[FIRST]), whole(work[LAST])) > 0
-end
-
 local function change_state(number, state, name)
   bump(state.state, -1)
   bump(name)
@@ -98,6 +82,18 @@ local function settle(work, now, ended)
     call('ZADD', key('delayed', rule), exact(due), order_key)
   elseif ready and (ended or not call('ZSCORE', key('ready', rule), order_key)) then
     queue(rule, order_key)
+  end
+end
+
+-- Settle the lanes of these deliveries, each once: one with very many held ones takes its time.
+local function settle_all(works, now)
+  local done = {}
+  for _, work in ipairs(works) do
+    local lane = lane_of(work)
+    if not done[lane] then
+      done[lane] = true
+      settle(work, now)
+    end
   end
 end
 
@@ -350,7 +346,7 @@ local function reopen(number, work, state)
 end
 
 step('redeliver', function(given)
-  local done = {}
+  local done, works = {}, {}
   for _, id in ipairs(given.ids) do
     local number = number_of(id)
     local state = number and get('state', number)
@@ -362,15 +358,15 @@ step('redeliver', function(given)
         reopen(number, work, state)
       end
       put('state', number, state)
-      settle(work, given.now)
-      done[#done + 1] = id
+      done[#done + 1], works[#works + 1] = id, work
     end
   end
+  settle_all(works, given.now)
   return done
 end)
 
 relief('bury', function(given)
-  local done = {}
+  local done, works = {}, {}
   for _, id in ipairs(given.ids) do
     local number = number_of(id)
     local state = number and get('state', number)
@@ -381,10 +377,10 @@ relief('bury', function(given)
       end
       state.reason = given.reason
       close(number, work, state, 'dead', given.now)
-      settle(work, given.now)
-      done[#done + 1] = id
+      done[#done + 1], works[#works + 1] = id, work
     end
   end
+  settle_all(works, given.now)
   return done
 end)
 

@@ -103,9 +103,7 @@ local function let_go(journals, branch)
       free[#free + 1] = work
     end
   end
-  for _, work in ipairs(free) do
-    settle(work)
-  end
+  settle_all(free)
 end
 
 -- Free what is held of a branch, and of the journals that its own continues, backwards.
@@ -292,9 +290,7 @@ step('accept', function(given, args)
   for at = given.records + 2, #args do
     made[#made + 1] = add(args[at], pruned) or nil
   end
-  for _, work in ipairs(made) do
-    settle(work)
-  end
+  settle_all(made)
   return {'accepted', #new}
 end)
 

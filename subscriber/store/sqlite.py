@@ -21,7 +21,7 @@ from .connection import Connection, Lock, lock_path, open_writer
 from .sqlite_claims import SqliteClaims
 from .sqlite_intake import SqliteIntake
 from .sqlite_lanes import WRITE
-from .sqlite_reader import SqliteReader
+from .sqlite_reader import Row, SqliteReader
 
 __all__ = ["SqliteReader", "SqliteStore"]
 
@@ -63,32 +63,39 @@ class SqliteStore(SqliteIntake, SqliteClaims, Store):
     def redeliver(self, ids: Sequence[str], now: float) -> list[str]:
         """See Store."""
         with self._step(WRITE):
-            return [name for name in ids if self._redeliver(name, now)]
+            return self._settled([row for name in ids for row in self._redeliver(name, now)], now)
 
-    def _redeliver(self, name: str, now: float) -> bool:
+    def _settled(self, rows: list[Row], now: float) -> list[str]:
+        """Their ids; their lanes are settled, each once."""
+        for rule, order_key in {(row["rule"], row["order_key"]): None for row in rows}:
+            self._settle(rule, order_key, now)
+        return [row["id"] for row in rows]
+
+    def _redeliver(self, name: str, now: float) -> list[Row]:
+        """The delivery as it was, if it runs again."""
         rows = self._rows("delivery", id=name)
         if not rows or rows[0]["state"] in OPEN - {State.RETRYING}:
-            return False
+            return []
         if rows[0]["state"] == State.RETRYING:
             self._run("hasten", number=rows[0]["number"], now=now)
         else:
             self._run("reopen", number=rows[0]["number"])
             self._run("hold_delivery", id=name)
-        self._settle(rows[0]["rule"], rows[0]["order_key"], now)
-        return True
+        return rows
 
     def bury(self, ids: Sequence[str], reason: str, now: float) -> list[str]:
         """See Store."""
         with self._step(WRITE):
-            return [name for name in ids if self._bury(name, reason, now)]
+            gone = [row for name in ids for row in self._bury(name, reason, now)]
+            return self._settled(gone, now)
 
-    def _bury(self, name: str, reason: str, now: float) -> bool:
+    def _bury(self, name: str, reason: str, now: float) -> list[Row]:
+        """The delivery as it was, if it is given up."""
         rows = self._rows("delivery", id=name)
         if not rows or rows[0]["state"] not in OPEN - {State.RUNNING}:
-            return False
+            return []
         self._end_as(rows[0]["number"], State.DEAD, reason, now)
-        self._settle(rows[0]["rule"], rows[0]["order_key"], now)
-        return True
+        return rows
 
     def pause(self, paused: Paused) -> bool:
         """See Store."""

@@ -186,7 +186,8 @@ class SqliteIntake(SqliteLanes):
     def _release(self, journal: str, branch: str, up_to: int) -> int:
         freed = self._run("release_events", journal=journal, branch=branch, up_to=up_to).rowcount
         if freed:
-            for _, rule, order_key in sorted(self._run("release_deliveries").fetchall()):
+            free = sorted(self._run("release_deliveries").fetchall())
+            for rule, order_key in {(rule, order_key): None for _, rule, order_key in free}:
                 self._settle(rule, order_key)
         return freed
 

@@ -1319,6 +1319,21 @@ class TestLatest:
         store.release(JOURNAL, "default", 3)
         run(store, "build-9f-3")
 
+    def test_of_several_redelivered_at_once_the_newest_takes_the_place_of_all(self, store):
+        # Given three that are done
+        for sequence in (1, 2, 3):
+            position = sequence - 1 or None
+            item = delivery(sequence, latest=True)
+            store.accept(batch(sequence, position, records=[record(sequence)], deliveries=[item]))
+            run(store, item.id, DONE)
+        # When all are redelivered in one step
+        names = ["build-9f-1", "build-9f-2", "build-9f-3"]
+        assert store.redeliver(names, NOW) == names
+        # Then the others are superseded by the one that stays
+        for name in names[:2]:
+            assert store.delivery(name).reason == "superseded by build-9f-3"
+        assert ids(claim(store)) == names[2:]
+
     def test_one_that_is_redelivered_gives_way_to_a_newer_one_that_waits(self, store):
         self.latest(store, 1, 1)
         run(store, "build-9f-1", DEAD)

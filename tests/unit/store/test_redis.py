@@ -17,6 +17,8 @@ from subscriber.store.base import Accepted, State, StoreError, Wanted
 from subscriber.store.redis import RedisReader, RedisStore
 from subscriber.store.redis_session import library, revision
 
+NOW = 5000.0
+
 
 @pytest.fixture
 def server(tmp_path):
@@ -139,6 +141,30 @@ class TestServer:
             assert new.journals() == []
             with pytest.raises(StoreError, match=new.identity()):
                 store.journals()
+
+    def test_a_lane_with_much_held_is_looked_through_once_a_step(self, server, store):
+        # Given a lane with 500 deliveries of held events, the newest of which takes their place
+        lane, counts = {"order_key": "build:all", "latest": True}, []
+        held = [record(sequence, held=True) for sequence in range(1, 501)]
+        items = [delivery(sequence, **lane) for sequence in range(1, 501)]
+        store.accept(batch(500, None, records=held, deliveries=items))
+        # When 100 more are accepted, given up, redelivered, and the held ones released
+        more = [record(sequence, branch="b") for sequence in range(501, 601)]
+        items = [delivery(sequence, branch="b", **lane) for sequence in range(501, 601)]
+        names = [item.id for item in items]
+        with server.client() as admin:
+            for step in (
+                lambda: store.accept(batch(600, 500, records=more, deliveries=items)),
+                lambda: store.bury(names, "given up", NOW),
+                lambda: store.redeliver(names, NOW),
+                lambda: store.release(JOURNAL, "default", 500),
+            ):
+                admin.config_resetstat()
+                step()
+                counts.append(admin.info("commandstats")["cmdstat_hget"]["calls"])
+        # Then no step has looked at all of them again and again
+        assert max(counts) < 5000, counts
+        assert store.status().deliveries[State.PENDING] == 1
 
     def test_a_lost_library_comes_back(self, server, store):
         with server.client() as admin:

@@ -140,7 +140,7 @@ class TestRights:
             try:
                 with pytest.raises(StoreError, match="may not load") as caught:
                     box.reopen()
-                assert "init --redis" in caught.value.hint
+                assert "init --library" in caught.value.hint
                 with pytest.raises(StoreError, match="no such store"):
                     RedisReader.open(box.address, box.name)
             finally:
