@@ -14,8 +14,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Who wrote a password into an address shall not find it in a log as well.
-_SECRET = re.compile(r"(?<!/)//(?!/).*@")
+# Who wrote a password into an address shall not find it in a log as well. It may hold a slash or a
+# blank, and stand where other programs take it.
+_SECRET = re.compile(r"""(?<=[^/]//)(?!/)(?:\S*|[^'"]*)(?=@)|(?<=[?&]password=)[^&\s'"]+""")
+
+
+def without_secret(address: str) -> str:
+    """An address, in which … stands for user and password.
+
+    >>> without_secret("redis://u:a/b@host/0"), without_secret("unix:///s.sock?password=ab&db=1")
+    ('redis://…@host/0', 'unix:///s.sock?password=…&db=1')
+    """
+    return _SECRET.sub("…", address)
 
 
 class EXIT(enum.IntEnum):
@@ -77,7 +87,7 @@ class ConfigError(ServiceError):
 
 
 def _shown(value: object) -> str:
-    text = _SECRET.sub("//…@", repr(value))
+    text = without_secret(repr(value))
     return text if len(text) <= 200 else text[:200] + "…"
 
 

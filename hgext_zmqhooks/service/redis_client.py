@@ -25,7 +25,7 @@ from redis.credentials import CredentialProvider
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
-from .errors import EXIT, ServiceError
+from .errors import EXIT, ServiceError, without_secret
 from .secretfile import read_secret
 
 TIMEOUT = 5.0
@@ -39,7 +39,7 @@ SENTINEL_PORT = 26379
 _MOST_DATABASES = 2**31 - 1
 
 _FORMS = "redis://host:6379/0, rediss://host:6379/0 and unix:///path?db=0"
-_SECRET = re.compile(r"(?<!/)//(?!/).*@", re.DOTALL)
+_SECRET = re.compile(r"(?<!/)//(?:[^/].*)?@|[?&]password=", re.DOTALL)
 
 
 class AddressError(ServiceError):
@@ -122,7 +122,7 @@ def host_port(text: str, port: int) -> tuple[str, int]:
     """
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/?#\s]+))(?::([0-9]{1,5}))?", text)
     if found is None or not 0 < int(found[3] or port) < 2**16:
-        raise ValueError(f"{text!r} is not host or host:port")
+        raise ValueError(f"{text.rpartition('@')[2]!r} is not host or host:port")
     return found[1] or found[2], int(found[3] or port)
 
 
@@ -173,7 +173,7 @@ def parse_address(
             service=service,
         )
     except ValueError as error:
-        raise AddressError(f"{_SECRET.sub('//…@', url)}: {error}") from None
+        raise AddressError(f"{without_secret(url)}: {error}") from None
 
 
 class FileCredentials(CredentialProvider):

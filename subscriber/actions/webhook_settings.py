@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from msgspec import field
 
 from hgext_zmqhooks.service.config import Frozen
+from hgext_zmqhooks.service.errors import without_secret
 
 from . import template
 from .wrong import Wrong
@@ -114,12 +115,12 @@ def _wrong_path(key: str, path: str | None) -> Iterator[Wrong]:
 
 
 def _wrong_url(text: str) -> Iterator[Wrong]:
-    shown, hint = re.sub("//[^/?#]*@", "//…@", text), "write for example https://host/path"
+    shown, hint = without_secret(text), "write for example https://host/path"
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        yield "url", shown, str(error), hint
+    except ValueError as error:  # a password may be taken for a port, and repeated
+        yield "url", shown, "not a URL" if shown != text else str(error), hint
         return
     if parts.scheme not in {"http", "https"} or not host:
         yield "url", shown, "not a URL of http or https with a host", hint

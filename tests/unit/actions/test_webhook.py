@@ -752,6 +752,7 @@ class TestRedirects:
         ({"url": "https://ci/{brunch}"}, "url", "{brunch} is no value"),
         ({"url": "https://ci/{event}"}, "url", "in a body only"),
         ({"url": "https://{repo}.ci/"}, "url", "in the path or behind it only"),
+        ({"url": "https://u:a/s3cret@ci/"}, "url", "not a URL"),
         ({"headers": {"A B": "x"}}, "headers.A B", "not the name"),
         ({"headers": {"Authorization": "Bearer s3cret"}}, "headers.Authorization", "secret"),
         ({"headers": {"Webhook-Id": "x"}}, "headers.Webhook-Id", "set by the webhook itself"),

@@ -61,12 +61,22 @@ class TestAddress:
         [
             *("redis://:geheim@db/0", "rediss://ci:geheim@db", "redis://geheim@db"),
             *("redis://:/geheim?@db", "redis://:x@geheim@db", "unix://ci:geheim@/run/v.sock"),
+            *("redis://:a/geheim@db/0", "redis://:a#geheim@db", "redis://:a?geheim@db"),
+            *("unix:///s.sock?password=geheim", "redis://db/0?password=geheim"),
         ],
     )
     def test_a_password_in_it_is_refused_and_not_repeated(self, text):
         with pytest.raises(AddressError, match="credentials") as caught:
             parse_address(text)
         assert "geheim" not in str(caught.value)
+
+    def test_a_password_of_a_sentinel_is_not_repeated(self):
+        with pytest.raises(AddressError, match="'s:7' is not host") as caught:
+            parse_address("redis://any/1", sentinels=("ci:geheim@s:7",), service="ci")
+        assert "geheim" not in str(caught.value)
+
+    def test_a_socket_may_have_any_path(self):
+        assert RedisUrl.parse("unix:///run/a@b/s.sock").path == "/run/a@b/s.sock"
 
     def test_sentinels_have_their_port(self):
         address = parse_address("redis://any/1", sentinels=("a", "b:7"), service="ci")
