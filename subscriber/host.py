@@ -55,8 +55,11 @@ class Host:
         """Wait until the former daemon's commands have ended, then take back what it held.
 
         ServiceError when they do not end. In a store that nobody shares, all that is held was its.
+        Nothing is taken back once `stop` is set: they may still run, and the next daemon waits.
         """
         await_runners(beside(self._state, ".runners"), RUNNERS_BOUND, stop)
+        if stop.is_set():
+            return
         former = self.lock.former
         freed = 0
         if not store.shared:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from relaykit import EVERYTHING, Keys
+from storekit import fill
 from subscriberkit import Site, site
 
 from hgext_zmqhooks.service.errors import EXIT, ConfigError, ServiceError
@@ -23,10 +24,12 @@ from subscriber.daemon import (
 )
 from subscriber.engine.rules import RuleSpec
 from subscriber.engine.schedule import Retry
-from subscriber.host import await_runners
+from subscriber.host import Host, await_runners
 from subscriber.inside import relay_settings
 from subscriber.intake.connect import Remote
 from subscriber.settings import Settings, load_settings
+from subscriber.store.base import State
+from subscriber.store.memory import MemoryStore
 
 
 @pytest.fixture
@@ -229,3 +232,24 @@ def test_waiting_for_runners_ends_when_asked_to_stop(here: Site) -> None:
         await_runners(path, 20, stop)
 
     assert time.monotonic() - begin < 10
+
+
+def test_what_may_still_run_keeps_its_lease_when_a_start_is_broken_off(here: Site) -> None:
+    """Another daemon of a fleet would run it beside the command that has not ended."""
+    state, stop, store = here.folder / "ci.db", Stop(), MemoryStore()
+    fill(store, 1)
+    (claim,) = store.claim("former", 3600.0, 1, store.now())
+    stop.set()
+    with Host(state, "ci") as host, (here.folder / "ci.db.runners").open("w") as runner:
+        host.lock.sign("former")
+        fcntl.flock(runner, fcntl.LOCK_SH)
+
+        host.inherit(store, stop)
+
+    found = store.delivery(claim.delivery.id)
+    assert (found and found.state) is State.RUNNING
+    with Host(state, "ci") as host:
+        assert host.lock.former == "former"
+        host.inherit(store, Stop())
+    found = store.delivery(claim.delivery.id)
+    assert (found and found.state) is not State.RUNNING
