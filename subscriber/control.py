@@ -3,8 +3,8 @@
     STORE.control      unix stream socket beside the store, mode 0600
 
 One request per connection: a JSON object on one line, answered by one. Only root and the user that
-the daemon runs as are heard; the kernel says who it is (SO_PEERCRED). Requests and answers have at
-most 64 KiB and 2 s.
+the daemon runs as are heard; the kernel says who it is (SO_PEERCRED). Requests have at most 64 KiB
+and 2 s, answers 16 MiB: one request may release what is held of very many branches.
 
     -> {"verb":"accept","target":"team/app","branch":null,"journal":null}
     <- {"rows":[…]}      or {"error":"…","hint":"…"}
@@ -25,6 +25,7 @@ from hgext_zmqhooks.service.errors import ServiceError
 from hgext_zmqhooks.service.life import ROOT, Stop, fields
 
 MAX_LINE = 65_536
+MAX_ANSWER = 1 << 24
 SECONDS = 2.0
 ANSWER_SECONDS = 30.0
 """How long a verb waits for the daemon, which may be waiting for its disk."""
@@ -76,7 +77,7 @@ class Control:
             return
         try:
             connection.sendall(self._answer(_line(connection), _user(uid)))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             log.warning("control request not answered", extra=fields(reason=str(error)))
 
     def _answer(self, line: bytes, who: str) -> bytes:
@@ -110,7 +111,7 @@ def ask(path: Path, request: Mapping[str, object]) -> Rows | None:
             raise ServiceError(f"{path}: {error.strerror or error}", hint=hint) from None
         try:
             connection.sendall(json.dumps(request).encode() + b"\n")
-            answer = json.loads(_line(connection))
+            answer = json.loads(_line(connection, MAX_ANSWER))
         except (OSError, ValueError) as error:
             hint = "it hears only its own user and root; see its log"
             raise ServiceError(f"{path}: the daemon did not answer: {error}", hint=hint) from None
@@ -140,11 +141,11 @@ def _uid(connection: socket.socket) -> int:
     return uid
 
 
-def _line(connection: socket.socket) -> bytes:
+def _line(connection: socket.socket, most: int = MAX_LINE) -> bytes:
     data = b""
     while not data.endswith(b"\n"):
-        if len(data) >= MAX_LINE:
-            raise ValueError("longer than 64 KiB")
+        if len(data) >= most:
+            raise ValueError(f"longer than {most} bytes")
         received = connection.recv(MAX_LINE)
         if not received:
             raise ValueError("ended in the middle")

@@ -19,7 +19,7 @@ from subscriber.control import Rows
 from subscriber.store.base import Paused, Store
 
 MAX_IDS = 200
-"""Deliveries of one request: its answer has at most 64 KiB."""
+"""Deliveries of one request, which has at most 64 KiB."""
 
 Words = Mapping[str, object]
 Operation = Callable[[Store, Words, str, float], Rows]
