@@ -22,6 +22,7 @@ from subscriber.views import (
 
 LOOK_SECONDS = 0.25
 WATCHED = 1000
+"""Open deliveries that one look asks for; the next look goes on with others."""
 
 Told = Iterable[tuple[Row, str]]
 """Each as JSON and as a line."""
@@ -72,8 +73,9 @@ class News:
                 if receipt.fence > self._open[name]:
                     self._open[name] = receipt.fence
                     yield receipt_row(receipt), f"{name}  {receipt_line(receipt)}"
-            if item is None or item.state not in OPEN:
-                del self._open[name]
+            fence = self._open.pop(name)
+            if item is not None and item.state in OPEN:
+                self._open[name] = fence  # behind all others
 
 
 class Changes:
@@ -98,10 +100,13 @@ class Changes:
             yield from self._told(made)
         for name, before in list(self._open.items())[:WATCHED]:
             item = self._store.delivery(name)
+            self._open.pop(name)
             if item is None:
-                del self._open[name]
-            elif (item.state, item.fence) != (before.state, before.fence):
+                continue
+            if (item.state, item.fence) != (before.state, before.fence):
                 yield from self._told(item)
+            else:
+                self._open[name] = before  # behind all others
 
     def _told(self, item: Delivery) -> Iterator[tuple[Row, str]]:
         if item.state in OPEN:

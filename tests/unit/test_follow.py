@@ -3,8 +3,9 @@
 import pytest
 from storekit import DEAD, DONE, batch, delivery, fill, record, retry
 
-from subscriber.follow import Changes
-from subscriber.store.base import Finish, State, Wanted
+from subscriber import follow
+from subscriber.follow import Changes, News
+from subscriber.store.base import Finish, State, Terms, Wanted
 from subscriber.store.memory import MemoryStore
 
 
@@ -85,3 +86,17 @@ def test_what_is_forgotten_meanwhile_does_no_harm(store):
     assert told(changes) == []
     more(store, 3)
     assert told(changes) == [("build-9f-3", "pending")]
+
+
+@pytest.mark.parametrize("kind", [Changes, News])
+def test_what_waits_for_long_hides_nothing_behind_it(monkeypatch, kind):
+    """More are open than one look asks for, and the first of them do not move."""
+    monkeypatch.setattr(follow, "WATCHED", 2)
+    store = MemoryStore()
+    fill(store, 5, rule="waits")
+    more(store, 6)
+    changes = kind(store, Wanted()) if kind is Changes else kind(store)
+    (claim,) = store.claim("w", 60.0, 1, 5000.0, terms={"build": Terms()})
+    store.finish(claim.delivery.id, claim.fence, DONE, 5001.0)
+
+    assert [len(list(changes.look())) for _ in range(6)] == [0, 0, 1, 0, 0, 0]
