@@ -248,7 +248,11 @@ def _options(address: RedisAddress, name: str, timeout: float) -> dict[str, Any]
 
 
 _MEANINGS = (
-    (redis.AuthenticationError, "it refuses our user or password", "correct `credentials`"),
+    (
+        redis.AuthenticationError,
+        "it refuses our user or password",
+        "correct `credentials`, or make the user: a restart keeps only those of an `aclfile`",
+    ),
     (
         redis.exceptions.NoPermissionError,
         "our user may not do this",

@@ -51,6 +51,7 @@ class Here(Machine):
         self.port = free_port()
         self.etc = folder / "etc" / "zmqhooks"
         self.started: list[subprocess.Popen[bytes]] = []
+        self.server = ""
         words = {"folder": folder, "etc": self.etc, "port": self.port, "python": sys.executable}
         (folder / "hgrc").write_text(HGRC.format(**words))
         self.program("valkey-cli", CLI.format(**words))
@@ -72,6 +73,19 @@ class Here(Machine):
             made = subprocess.Popen(command.split(), env=self.environment, stdout=out, stderr=out)
         self.started.append(made)
         return path
+
+    def serve(self) -> None:
+        """Start the server with the guide's command."""
+        self.spawn(self.server)
+        wait_for(self.is_up, "the server")
+
+    def serve_again(self) -> None:
+        """End the server and start it again."""
+        (running,) = (each for each in self.started if each.args == self.server.split())
+        self.started.remove(running)
+        running.terminate()
+        running.wait(60)
+        self.serve()
 
     def change(self, text: str) -> str:
         """What differs on the machine of a test: addresses, and a port that is free."""
@@ -112,10 +126,9 @@ def follow(machine: Here) -> list[str]:
         if isinstance(step, File):
             File(step.path, text).write()
         elif "valkey-server" in text:
-            make, server = text.strip().splitlines()
-            machine.run(make)
-            machine.spawn(server)
-            wait_for(machine.is_up, "the server")
+            *make, machine.server = text.strip().splitlines()
+            machine.run("\n".join(make))
+            machine.serve()
         elif "redis.new" in text or later:
             later.append(text)
         elif text.startswith(SUBSCRIBER) and len(text.split()) == 3:
@@ -158,3 +171,8 @@ def test_two_daemons_and_another_password(machine: Here) -> None:
     user, _, password = before.strip().partition(":")
     with pytest.raises(redis.AuthenticationError):
         redis.Redis(port=machine.port, username=user, password=password).ping()
+    # When the server is started again
+    machine.serve_again()
+    # Then it knows its user, and all goes on by itself
+    machine.push(repository, "release-3")
+    wait_for(lambda: len(machine.done(config)) == 6, "all is done again")
