@@ -23,6 +23,7 @@ from subscriber.store.base import Claim, Finish, Outcome, State, Store, StoreErr
 from . import schedule
 from .attempt import Attempt, Runner
 from .leases import Leases
+from .outage import Outage
 from .rules import RuleSpec
 from .wake import Wake
 from .work import Work, work
@@ -75,6 +76,7 @@ class Dispatcher:
         self._runner = Runner(store)
         self._wake = Wake()
         self._leases = Leases(store, lease)
+        self._outage = Outage()
 
     def notify(self) -> None:
         """There may be something to claim. From any thread."""
@@ -111,8 +113,9 @@ class Dispatcher:
         try:
             due = self._claim(now, free)
         except StoreError as error:
-            log.error("the store failed, trying again", extra=fields(error=error, hint=error.hint))  # noqa: TRY400
+            self._outage.failed(error)
             return self._pause
+        self._outage.answered()
         until_due = IDLE if due is None else due - self._store.now()
         return max(0.0, min(until_due, self._leases.until_extension(self._idle)))
 

@@ -357,6 +357,7 @@ class TestLeases:
 
 class TestStoreTrouble:
     def test_the_engine_goes_on_when_the_store_does(self, sqlite_store, start, caplog):
+        caplog.set_level(logging.INFO, "zmqhooks.engine")
         action = Recorder()
         fill(sqlite_store, 1)
         sqlite_store._db.execute("PRAGMA query_only = ON")
@@ -365,6 +366,7 @@ class TestStoreTrouble:
         assert action.jobs.empty()
         sqlite_store._db.execute("PRAGMA query_only = OFF")
         wait_for(done(sqlite_store, 1))
+        wait_for(lambda: "the store answers again" in caplog.text)
 
     def test_a_receipt_is_written_as_soon_as_the_store_takes_it(self, sqlite_store, start, caplog):
         def answer(_job, _cancel):
