@@ -30,11 +30,11 @@ lint: $(STAMP)  ## formatting, lint rules and types
 
 # The pure rooms, wire and journal, have to be covered wholly, each branch of them.
 test: $(STAMP) lint  ## all tests but the long kill and chaos suites
-	$(BIN)/python -m pytest -n 2 -m 'not long' \
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not long' \
 	  --cov=hgext_zmqhooks.wire --cov=hgext_zmqhooks.journal --cov-fail-under=100 --cov-report=term:skip-covered
 
 test-long: $(STAMP)  ## the kill and chaos suites
-	$(BIN)/python -m pytest -n 2 -m long
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 bench: $(STAMP)  ## what a push, a slow subscriber, CURVE, catching up and a store cost: by hand, prints tables
 	PYTHONPATH=tests $(BIN)/python -m bench.push_cost
@@ -61,7 +61,7 @@ fuzz: $(FUZZ_STAMP)  ## every parser under coverage-guided fuzzing, SECONDS long
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run --seconds $(SECONDS)
 
 coverage: $(STAMP)  ## branch coverage of everything, processes included: by hand
-	$(BIN)/python -m pytest -n 2 -m 'not long' --cov --cov-config=.ci/coverage.ini --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not long' --cov --cov-config=.ci/coverage.ini --cov-report=term:skip-covered
 
 mutate-trust: $(STAMP)  ## without each check that the table of trust names, its test fails: by hand, prints a table
 	PYTHONPATH=tests $(BIN)/python -m trust.mutate
