@@ -81,8 +81,8 @@ Help is where a user looks for it.
   hgext_zmqhooks extension - publish what transactions did as signed events, in
   $ hg help events | head -4
   hg events [-l NUM] [-b BRANCH]... [-r REV]... [-T TEMPLATE] | --check |
-  --subscribers [-T TEMPLATE] | --ping [-b BRANCH] [-T TEMPLATE] | --init
-  [--full] | --resign | --verify | --repair | --prune
+  --subscribers [-T TEMPLATE] | --ping [-b BRANCH] [-T TEMPLATE] | --preview -r
+  REV | --init [--full] | --resign | --verify | --repair | --prune
   
 
 It works by path too, under the key that gives the module its own name.
