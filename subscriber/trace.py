@@ -145,7 +145,7 @@ def _signs(rows: Sequence[JournalRow]) -> Iterator[str]:
         yield f"reading is stopped of {_some(stopped)}"
     late = [f"{row.repo} (after {row.origin})" for row in rows if row.origin]
     if late:
-        yield f"reading began late, as `start` says, of {_some(late)}"
+        yield f"reading began late (`start`, or a rule that came later), of {_some(late)}"
     pruned = [f"{row.repo} (up to {row.pruned})" for row in rows if row.pruned]
     if pruned:
         yield f"old events were forgotten, as `keep` says, of {_some(pruned)}"

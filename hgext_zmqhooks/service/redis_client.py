@@ -176,6 +176,15 @@ def parse_address(
         raise AddressError(f"{without_secret(url)}: {error}") from None
 
 
+def read_user(path: Path) -> tuple[str, str]:
+    """User and password of a file; ServiceError if it cannot be used."""
+    user, separator, password = read_secret(path).partition(":")
+    if not separator:
+        hint = "write one line, user:password"
+        raise AddressError(f"{path}: holds no user and password", hint=hint)
+    return user or "default", password
+
+
 class FileCredentials(CredentialProvider):
     """User and password from a file, read at each connect."""
 
@@ -185,13 +194,9 @@ class FileCredentials(CredentialProvider):
     def get_credentials(self) -> tuple[str, str]:
         """User and password. A file that cannot be used is a failed login to redis-py."""
         try:
-            user, separator, password = read_secret(self._path).partition(":")
-            if not separator:
-                hint = "write one line, user:password"
-                raise AddressError(f"{self._path}: holds no user and password", hint=hint)
+            return read_user(self._path)
         except ServiceError as error:
             raise redis.AuthenticationError(str(error)) from error
-        return user or "default", password
 
 
 def connect(address: RedisAddress, *, name: str, timeout: float = TIMEOUT) -> redis.Redis:

@@ -43,7 +43,8 @@ def _read(path: str | Path) -> bytes:
         # Without O_NONBLOCK a named pipe at this path would stop the daemon.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        reason = obstacle(path, os.R_OK) or (error.strerror or str(error)).lower()
+        closed = obstacle(path, os.R_OK) or (error.strerror or str(error)).lower()
+        reason = closed.removeprefix(f"{os.path.realpath(path)} ")
         hint = f"correct the path, or make it readable for {me()} and nobody else"
         raise SecretFileError(path, reason, hint) from None
     try:

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hgext_zmqhooks.service.errors import ServiceError
-from hgext_zmqhooks.service.redis_client import parse_address
-from hgext_zmqhooks.service.secretfile import read_secret
+from hgext_zmqhooks.service.redis_client import parse_address, read_user
 
 from . import template
 from .place import Place
@@ -31,7 +30,7 @@ def missing(key: str, said: RedisSettings, place: Place) -> Iterator[Wrong]:
     """Files that cannot be used now."""
     if said.credentials is not None:
         try:
-            read_secret(place.folder / said.credentials)
+            read_user(place.folder / said.credentials)
         except ServiceError as error:
             yield f"{key}.credentials", said.credentials, str(error), error.hint
     if said.ca is not None and not (place.folder / said.ca).is_file():

@@ -151,7 +151,7 @@ def test_signs_in_the_store_come_first(store, told):
     _, (row,) = told("abcdef")
     assert row["signs"] == [
         "not all is read yet of team/app (3)",
-        "reading began late, as `start` says, of team/app (after 1)",
+        "reading began late (`start`, or a rule that came later), of team/app (after 1)",
     ]
 
     while store.prune(9e9, 100):
@@ -160,7 +160,7 @@ def test_signs_in_the_store_come_first(store, told):
     _, (row,) = told(node(1))
     assert row["signs"] == [
         "reading is stopped of team/app (gap at sequence 3: x)",
-        "reading began late, as `start` says, of team/app (after 1)",
+        "reading began late (`start`, or a rule that came later), of team/app (after 1)",
         "old events were forgotten, as `keep` says, of team/app (up to 2)",
     ]
 

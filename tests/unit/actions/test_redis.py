@@ -400,6 +400,13 @@ def test_what_is_missing_now_is_named(tmp_path: Path) -> None:
     found = [wrong[0] for wrong in missing("redis", given, place)]
 
     assert found == ["redis.credentials", "redis.ca"]
+
+    (tmp_path / "user").write_text("zmqhooks")
+    (tmp_path / "user").chmod(0o600)
+    malformed = said("redis://localhost", credentials="user")
+    ((key, _, reason, hint),) = missing("redis", malformed, place)
+    assert (key, hint) == ("redis.credentials", "write one line, user:password")
+    assert "holds no user and password" in reason
     assert list(refused("redis", given)) == []
     assert described(given, place) == "stream hg:{repo} at rediss://localhost"
 

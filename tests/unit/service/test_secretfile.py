@@ -50,3 +50,4 @@ def test_what_is_no_file_is_named(tmp_path):
     with pytest.raises(SecretFileError, match="does not exist") as caught:
         read_secret(tmp_path / "none")
     assert caught.value.file == str(tmp_path / "none")
+    assert str(caught.value) == f"{tmp_path}/none: does not exist"
