@@ -208,7 +208,9 @@ class Daemon:
         rows = operate(self._store, request, who, self._store.now())
         for row in rows:
             if row.get("changed", True):
-                log.warning("%s by an operator", row["kind"], extra=fields(**row))
+                # The line has its own time, and is there because something changed.
+                said = {key: row[key] for key in row if key not in {"at", "changed"}}
+                log.warning("%s by an operator", row["kind"], extra=fields(**said))
         self._decisions.count += 1
         assert self._engine is not None
         self._engine.notify()

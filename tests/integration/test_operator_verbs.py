@@ -271,7 +271,9 @@ def test_a_paused_rule_waits_until_it_is_resumed(here: Site, *, daemon_runs: boo
 def test_what_shall_run_again_says_why_it_waits(here: Site) -> None:
     daemon = fail(here, 1)
     here.rows("pause", "build")
-    assert "who=" in daemon.wait_line("paused by an operator", "rule=build")
+    said = daemon.wait_line("paused by an operator", "rule=build")
+    assert "who=" in said
+    assert " at=" not in said
 
     paused = here.ask("redeliver", "--rule", "build")
     here.rows("dead", "--give-up", "--rule", "build")
