@@ -26,6 +26,7 @@ from subscriber.actions.base import LEASE_OVER, Action, Cancel, Job, Kind, Verdi
 from subscriber.store.base import Claim, Finish, State, Store, StoreError
 
 from . import schedule
+from .outage import Outage
 from .rules import RuleSpec
 
 STORE_PAUSE = 1.0
@@ -41,7 +42,7 @@ class Attempt:
     `extended`: when its lease was last known to begin, by the boot clock, taken before the store
     was asked. `doomed`: its lease is lost or about to be. `stopped`: it was broken off because the
     daemon ends. `over`: its receipt is written; `lock` is held while that is done, so that nobody
-    takes the end of the lease for a loss of it.
+    takes the end of the lease for a loss of it. `unextended` says when the store fails.
     """
 
     claim: Claim
@@ -53,6 +54,7 @@ class Attempt:
     stopped: bool = False
     over: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    unextended: Outage = field(default_factory=lambda: Outage("lease not extended"), repr=False)
 
     @property
     def id(self) -> str:
@@ -90,6 +92,7 @@ class Runner:
         """Act, then write the receipt; returns when that is on disk or is not ours to write."""
         with attempt.cancel:
             verdict = self._act(attempt)
+        unwritten = Outage("receipt not written, trying again")
         while not self.closed.is_set():
             try:
                 finish = self._decide(attempt, verdict)
@@ -98,7 +101,7 @@ class Runner:
                     attempt.over = True
             except StoreError as error:
                 # The attempt ran. Until the store takes its receipt the lane stands still.
-                log.error("receipt not written, trying again", extra=attempt.fields(error=error))  # noqa: TRY400
+                unwritten.failed(error, attempt.fields(error=error))
                 self.closed.wait(STORE_PAUSE)
                 continue
             _report(attempt, finish, taken=taken)

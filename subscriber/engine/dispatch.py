@@ -76,7 +76,7 @@ class Dispatcher:
         self._runner = Runner(store)
         self._wake = Wake()
         self._leases = Leases(store, lease)
-        self._outage = Outage()
+        self._outage = Outage("the store failed, trying again")
 
     def notify(self) -> None:
         """There may be something to claim. From any thread."""
@@ -113,9 +113,10 @@ class Dispatcher:
         try:
             due = self._claim(now, free)
         except StoreError as error:
-            self._outage.failed(error)
+            self._outage.failed(error, fields(error=error, hint=error.hint))
             return self._pause
-        self._outage.answered()
+        if self._outage.over():
+            log.info("the store answers again")
         until_due = IDLE if due is None else due - self._store.now()
         return max(0.0, min(until_due, self._leases.until_extension(self._idle)))
 

@@ -70,7 +70,7 @@ class Leases:
             else:
                 self.doom(attempt, "its lease was given to another")
         except StoreError as error:
-            log.error("lease not extended", extra=attempt.fields(error=error))  # noqa: TRY400
+            attempt.unextended.failed(error, attempt.fields(error=error))
             if self._age(attempt) >= self.seconds * GIVE_UP:
                 self.doom(attempt, "its lease could not be extended")
             return False

@@ -1,13 +1,13 @@
-"""What the engine says of a store that fails: once for each reason, and that it answers again.
+"""What the engine says while the store fails: once for each reason, and again after a minute.
 
-A server may be gone for hours, and is asked each second.
+A server may be gone for hours, and what it shall do is tried each second.
 """
 
 import logging
 import time
 from collections.abc import Callable
 
-from hgext_zmqhooks.service.life import ROOT, fields
+from hgext_zmqhooks.service.life import ROOT
 from subscriber.store.base import StoreError
 
 REMIND = 60.0
@@ -17,22 +17,22 @@ log = logging.getLogger(f"{ROOT}.engine")
 
 
 class Outage:
-    """Whether the store fails at present, as far as claims show it."""
+    """Says `text` of one thing that the store shall do."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, text: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._text = text
         self._clock = clock
         self._reason: str | None = None
         self._told = 0.0
 
-    def failed(self, error: StoreError) -> None:
-        """It failed."""
+    def failed(self, error: StoreError, extra: dict[str, object]) -> None:
+        """The store failed; `extra`: what the line carries."""
         now = self._clock()
         if error.reason != self._reason or now - self._told >= REMIND:
             self._reason, self._told = error.reason, now
-            log.error("the store failed, trying again", extra=fields(error=error, hint=error.hint))
+            log.error(self._text, extra=extra)
 
-    def answered(self) -> None:
-        """It did not fail."""
-        if self._reason is not None:
-            self._reason = None
-            log.info("the store answers again")
+    def over(self) -> bool:
+        """The store did it; returns whether it had failed before."""
+        failed, self._reason = self._reason is not None, None
+        return failed
