@@ -153,7 +153,12 @@ class Dispatcher:
         thread = threading.Thread(
             target=self._run_one, args=(attempt,), name=f"attempt {attempt.id}", daemon=True
         )
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # no further thread is allowed
+            self._leases.remove(attempt)
+            cancel.close()
+            self._postpone(attempt.spec, claim, f"the attempt could not be started: {error}")
 
     def _postpone(self, spec: RuleSpec, claim: Claim, reason: str) -> None:
         """Try a claim later that nothing was done for; it does not count against the delivery."""

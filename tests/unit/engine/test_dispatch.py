@@ -202,6 +202,30 @@ class TestVerdicts:
         assert (item.attempts, "Too many open files" in item.reason) == (0, True)
         assert engine.thread.is_alive()
 
+    def test_without_threads_it_is_tried_later_and_not_counted(self, store, start, monkeypatch):
+        begin = threading.Thread.start
+
+        def refuse(thread):
+            if thread.name.startswith("attempt "):
+                raise RuntimeError("can't start new thread")
+            begin(thread)
+
+        # Given a process that may have no further thread
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        fill(store, 1)
+        engine = start(store, Recorder())
+        # When a delivery is claimed
+        wait_for(lambda: state(store) is State.RETRYING)
+        # Then the engine lives, nothing is thought to run, and it goes on when there are some
+        item = store.delivery("build-9f-1")
+        assert (item.attempts, "can't start new thread" in item.reason) == (0, True)
+        assert engine.thread.is_alive()
+        assert engine.dispatcher.running() == []
+        monkeypatch.undo()
+        assert store.redeliver([item.id], store.now()) == [item.id]
+        engine.dispatcher.notify()
+        wait_for(done(store, 1))
+
     def test_a_line_says_what_happened(self, store, start, caplog):
         caplog.set_level(logging.INFO, "zmqhooks.engine")
         fill(store, 1)
