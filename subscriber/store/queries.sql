@@ -224,15 +224,11 @@ INSERT INTO lane (rule, order_key, turn) VALUES (
 ) ON CONFLICT DO NOTHING;
 
 -- name: release_events
-UPDATE event SET held = 0 WHERE number IN (
-    WITH RECURSIVE chained (journal, up_to) AS (
-        VALUES (:journal, :up_to)
-        UNION
-        SELECT before, sequence FROM continued JOIN chained USING (journal) WHERE branch = :branch
-    )
-    SELECT number FROM event JOIN chained USING (journal)
-    WHERE branch = :branch AND sequence <= up_to AND held = 1
-);
+UPDATE event SET held = 0
+WHERE journal = :journal AND branch = :branch AND sequence <= :up_to AND held = 1;
+
+-- name: continued
+SELECT before, sequence FROM continued WHERE journal = :journal AND branch = :branch;
 
 -- name: release_deliveries
 UPDATE delivery SET state = 'pending'

@@ -184,12 +184,23 @@ class SqliteIntake(SqliteLanes):
             return self._release(journal, branch, up_to)
 
     def _release(self, journal: str, branch: str, up_to: int) -> int:
-        freed = self._run("release_events", journal=journal, branch=branch, up_to=up_to).rowcount
+        freed = 0
+        for place, last in self._chained(journal, branch, up_to).items():
+            freed += self._run("release_events", journal=place, branch=branch, up_to=last).rowcount
         if freed:
             free = sorted(self._run("release_deliveries").fetchall())
             for rule, order_key in {(rule, order_key): None for _, rule, order_key in free}:
                 self._settle(rule, order_key)
         return freed
+
+    def _chained(self, journal: str, branch: str, up_to: int) -> dict[str, int]:
+        """The journals that a branch's chain goes over, backwards, each with its end there."""
+        found: dict[str, int] = {}
+        while journal not in found:
+            found[journal] = up_to
+            for before in self._run("continued", journal=journal, branch=branch).fetchall():
+                journal, up_to = before
+        return found
 
 
 _event_values = attrgetter(*(each.name for each in dataclass_fields(Incoming)))

@@ -549,6 +549,18 @@ class TestHeld:
         store.accept(given)
         assert states(store) == {"build-9f-1": State.PENDING, both.id: State.PENDING}
 
+    def test_journals_that_continue_each_other_free_no_more_than_was_asked(self, store):
+        # Given two journals of which each says that it continues the other
+        here = {"continues": {"default": Continued(OTHER, 1, "ee" * 32)}}
+        there = {"continues": {"default": Continued(JOURNAL, 9, "ee" * 32)}}
+        held = [record(1, held=True), record(2, held=True)]
+        store.accept(batch(2, None, records=held, **here))
+        new = [record(1, journal=OTHER, held=True)]
+        store.accept(batch(1, None, journal=OTHER, records=new, **there))
+        # When one is released up to its first event, then that one and what it continues are free
+        assert store.release(JOURNAL, "default", 1) == 2
+        assert [(row.journal, row.first, row.last) for row in store.held()] == [(JOURNAL, 2, 2)]
+
 
 class TestClaim:
     def test_a_claim_says_what_to_run(self, store):
