@@ -21,7 +21,7 @@ from .connection import Connection, Lock, lock_path, open_writer
 from .sqlite_claims import SqliteClaims
 from .sqlite_intake import SqliteIntake
 from .sqlite_lanes import WRITE
-from .sqlite_reader import Row, SqliteReader
+from .sqlite_reader import Row, SqliteReader, each_row
 
 __all__ = ["SqliteReader", "SqliteStore"]
 
@@ -129,7 +129,7 @@ class SqliteStore(SqliteIntake, SqliteClaims, Store):
             return 0
         part = self._value("first_part", journal=journal)
         gone = []
-        for row in self._rows("oldest_events", journal=journal, limit=limit):
+        for row in each_row(self._run("oldest_events", journal=journal, limit=limit)):
             is_needed = row["needed"] or (part is not None and row["sequence"] >= part)
             if is_needed or row["held"] or row["received"] >= before:
                 break

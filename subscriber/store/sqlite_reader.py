@@ -230,8 +230,13 @@ def listed(names: Collection[str] | Collection[int] | None) -> str | None:
 
 
 def _table(cursor: Cursor) -> list[Row]:
+    return list(each_row(cursor))
+
+
+def each_row(cursor: Cursor) -> Iterator[Row]:
+    """The rows, each found when it is asked for."""
     names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
+    return (dict(zip(names, row, strict=True)) for row in cursor)
 
 
 def _conditions(wanted: Wanted) -> Row:

@@ -181,6 +181,10 @@ class TestEffort:
             claim_and_finish(store)
         assert effort(store, lambda: store.prune(900.0, 1)) < 200
 
+    def test_of_events_behind_one_that_stays(self, store):
+        store.accept(batch(1000, None, records=[record(n) for n in range(1, 1001)]))
+        assert effort(store, lambda: store.prune(900.0, 1000)) < 500
+
 
 class TestLock:
     def test_a_second_daemon_is_told_who_has_it(self, path):
