@@ -48,6 +48,7 @@ local REVISION = 1   -- of this library; a program loads its own where it finds 
 local FORMAT = 1     -- of the keys
 local LOST_LIMIT = 10
 local STEP = 2000    -- deliveries that one call of a listing looks at
+local MUCH = 2^22    -- bytes after which one call of a listing gives no further event
 
 -- Fields of a record
 local SEQUENCE, SHA256, BRANCH, CERTIFICATE, RECEIVED, HELD, NODES = 1, 2, 3, 4, 5, 6, 7

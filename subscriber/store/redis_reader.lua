@@ -90,11 +90,16 @@ end)
 question('events', function(given)
   local first = math.max(given.after + 1, counter('first_event'))
   local last = math.min(counter('events'), first + given.limit - 1)
-  local found = {}
+  local found, bytes = {}, 0
   for number = first, last do
     local text = call('HGET', key('event'), number)
     if text then
       found[#found + 1] = {number, text}
+      bytes = bytes + #text
+    end
+    if bytes > MUCH then
+      last = number
+      break
     end
   end
   return {last < counter('events') and last or false, found}

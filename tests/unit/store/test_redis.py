@@ -166,6 +166,21 @@ class TestServer:
         assert max(counts) < 5000, counts
         assert store.status().deliveries[State.PENDING] == 1
 
+    def test_large_events_are_listed_in_several_answers(self, server, store):
+        # Given 12 events of a megabyte each
+        for sequence in range(1, 13):
+            new = [record(sequence, body=bytes([sequence]) * 2**20)]
+            store.accept(batch(sequence, sequence - 1 or None, records=new))
+        # When all are listed
+        with server.client() as admin:
+            admin.config_resetstat()
+            found = store.events(0, 1000)
+            calls = admin.info("commandstats")["cmdstat_fcall_ro"]["calls"]
+        # Then none is missing, and no answer had to hold all of them
+        assert [each.record.event[0] for each in found] == list(range(1, 13))
+        assert 3 <= calls <= 4
+        assert [each.number for each in store.events(10, 1)] == [11]
+
     def test_a_lost_library_comes_back(self, server, store):
         with server.client() as admin:
             admin.function_flush()
