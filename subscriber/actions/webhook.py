@@ -247,7 +247,8 @@ def _awaited(exchange: Exchange, cancel: Cancel, until: float, limit: float) -> 
             return LEASE_OVER, True
         if left <= 0:
             return f"the time limit of {limit:g} s was reached", False
-        for fd, _ in poller.poll(min(left, lease - boot_clock(), _NOTICE) * 1000 + 1):
+        # Below zero, which it can be by now, a poll would wait for ever.
+        for fd, _ in poller.poll(max(0.0, min(left, lease - boot_clock(), _NOTICE)) * 1000 + 1):
             if fd == exchange.fileno():
                 return "", False
             cancel.hear()

@@ -21,7 +21,7 @@ from support.receiver import Authority, Receiver
 from support.waiting import wait_for
 
 from hgext_zmqhooks.wire import events
-from subscriber.actions import exchange
+from subscriber.actions import exchange, webhook
 from subscriber.actions.base import LEASE_OVER, OUTPUT_LIMIT, Cancel, Job, Kind, Verdict, boot_clock
 from subscriber.actions.make import described, make, missing, refused
 from subscriber.actions.place import Place
@@ -807,3 +807,21 @@ def test_missing_credentials_are_named(tmp_path: Path) -> None:
     (wrong,) = missing("webhook", given, place(tmp_path))
 
     assert wrong[0] == "webhook.credentials"
+
+
+def test_a_lease_that_ends_while_we_stand_still_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped between the look at the clock and the wait, which must not last for ever then."""
+    begin, looks = boot_clock(), iter([0.0, 0.0])
+    monkeypatch.setattr(webhook, "boot_clock", lambda: begin + next(looks, 3600.0))
+    silent, other = socket.socketpair()
+    late = threading.Timer(5.0, other.close)
+    late.start()
+    with Cancel() as cancel, silent:
+        cancel.until(begin + 600.0)
+        cancel.hear()
+
+        found = webhook._awaited(silent, cancel, time.monotonic() + 60.0, 60.0)
+
+    late.cancel()
+    other.close()
+    assert found == (LEASE_OVER, True)
