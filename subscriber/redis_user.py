@@ -10,6 +10,7 @@ none it is made, with a new password: that is read by nobody, and the line holds
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,8 @@ def acl(name: str, path: Path) -> str:
     with _installed("--redis"):
         from subscriber.store.redis_server import acl_line  # noqa: PLC0415
     if not path.exists():
-        _make(path, f"zmqhooks-{name}:{secrets.token_urlsafe(32)}\n")
+        user = re.sub("[^A-Za-z0-9_.-]", "-", name)
+        _make(path, f"zmqhooks-{user}:{secrets.token_urlsafe(32)}\n")
     user, _, password = read_secret(path).partition(":")
     if not user or not password or any(map(str.isspace, user)):
         raise ConfigError(path, "", None, "holds no user and password", "write user:password")

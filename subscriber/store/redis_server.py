@@ -7,6 +7,7 @@ What a server may do wrong is told by INFO, which our user may ask; `appendfsync
 read its configuration.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,8 +65,18 @@ def acl_line(name: str, *, user: str, sha256: str) -> str:
     ['+zrangebyscore', '+zrem', '+zrevrange', '+zrevrangebyscore', '+zscore']
     """
     rights = [f"+{command}" for command in sorted({*COMMANDS, *CLIENT})]
-    keys = f"~{key_prefix(name)}*"
+    keys = f"~{_pattern(key_prefix(name))}*"
     return " ".join(["ACL", "SETUSER", user, "reset", "on", f"#{sha256}", keys, "-@all", *rights])
+
+
+def _pattern(text: str) -> str:
+    r"""What fits a text, and is one word wherever the line is pasted.
+
+    >>> _pattern("{zmqhooks:é b*}")
+    '{zmqhooks:???b\\*}'
+    """
+    escaped = re.sub(r"[*?\[\]\\]", r"\\\g<0>", text)
+    return re.sub("[^!-~]|[\"'#]", lambda found: "?" * len(found[0].encode()), escaped)
 
 
 def check_server(client: redis.Redis, file: str) -> list[str]:

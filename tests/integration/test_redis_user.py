@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from relaykit import draft
 from subscriberkit import COMMAND, Site, site
 from support.valkey import Server
 from support.waiting import PATIENCE, wait_for
 
-from subscriber.store.redis_session import library
+from subscriber.store.redis_session import key_prefix, library
 
 
 @pytest.fixture
@@ -76,6 +77,22 @@ def test_name_and_file_may_be_those_of_the_configuration(here: Site) -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("ACL SETUSER zmqhooks-ci ")
     assert (here.folder / "ci.redis").exists()
+
+
+@pytest.mark.parametrize("name", ["build é", "*", "a[bc]\\"])
+def test_any_name_has_the_rights_for_its_own_keys_only(tmp_path: Path, name: str) -> None:
+    done = init(name, "--credentials", str(tmp_path / "secret"))
+    assert (done.returncode, done.stderr) == (0, "")
+    user, _, password = (tmp_path / "secret").read_text().strip().partition(":")
+
+    with Server(tmp_path / "valkey") as server, server.client() as admin:
+        admin.execute_command(*done.stdout.split())
+
+        admin.auth(password, user)
+        assert admin.hset(f"{key_prefix(name)}:x", "a", "b") == 1
+        for other in ("other", "ab", f"{name}x"):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                admin.hset(f"{key_prefix(other)}:x", "a", "b")
 
 
 @pytest.mark.parametrize(
