@@ -47,6 +47,7 @@ MOST_REDIRECTS = 3
 MOST_WAIT = 86400.0
 """Seconds for which Retry-After is obeyed."""
 
+_PERSONAL = {"authorization", "cookie"}
 _FOLLOWED = {301, 302, 307, 308}
 _MARGIN = 1.0
 """Seconds between breaking off and the end of the lease, where it is not short."""
@@ -151,7 +152,7 @@ class Webhook:
             raise Refused(f"redirected from https to {there}, which is not followed")
         headers = request.headers
         if (here.scheme, here.host, here.port) != (there.scheme, there.host, there.port):
-            headers = tuple(each for each in headers if each[0] != "authorization")
+            headers = tuple(each for each in headers if each[0] not in _PERSONAL)
         return replace(request, url=str(there), headers=headers, private=self.private)
 
 
