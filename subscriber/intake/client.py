@@ -42,7 +42,7 @@ from subscriber.intake.inbox import Inbox, Tools
 from subscriber.intake.journals import Alarm, Journals, Start
 from subscriber.intake.shares import EVERY, Shares
 from subscriber.intake.verify import Pending
-from subscriber.store.base import StoreError
+from subscriber.store.base import OtherScope, StoreError
 
 MESSAGES_PER_TURN = 32
 AHEAD = 1
@@ -83,13 +83,15 @@ class Client:
                     self._attempt(stop, identity, tools)
             except Lost as lost:
                 self._lost(stop, lost.kind, str(lost))
+            except OtherScope as error:
+                self._lost(stop, "scope", f"{error}: {error.hint}")
             except StoreError as error:
                 # Nothing of the batch was stored or acked: the next session gets it again.
                 self._lost(stop, "store", f"the store failed: {error}")
             except zmq.ZMQError as error:  # no descriptor is left: others may use them up
                 self._lost(stop, "socket", f"no socket could be had: {error.strerror}")
         tools = self._current.tools
-        Shares(tools.store, tools.owner).release()
+        Shares(tools.store, tools.owner, tools.scope).release()
 
     def _lost(self, stop: Stop, kind: str, reason: str) -> None:
         """Say so, and wait; not any longer once something changed that may help."""
@@ -190,7 +192,7 @@ class _Dialogue:
         self._identity = identity
         self._journals = Journals(tools.store, client.remote.name, client.start)
         self._inbox = Inbox(tools, client.remote.name, self._journals)
-        self._shares = Shares(tools.store, tools.owner)
+        self._shares = Shares(tools.store, tools.owner, tools.scope)
         self._shared_at = 0.0
         self._session = Session(Role.SUBSCRIBER)
         self._heard = self._said = self._looked = self._tools.tick()

@@ -100,6 +100,7 @@ class Inbox:
         self._tools = tools
         self._relay = relay
         self._journals = journals
+        self._scope = tools.scope
         self._log = logging.getLogger(f"{ROOT}.intake")
         self.throttle = Throttle(self._log)
 
@@ -144,6 +145,7 @@ class Inbox:
         """Store what was admitted; False when the store holds something else than we believed."""
         made = Batch(
             relay=self._relay,
+            scope=self._scope,
             journal=journal,
             repo=repo,
             scanned=admitted.scanned,

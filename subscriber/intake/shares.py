@@ -6,7 +6,8 @@
     release   at an orderly end they are free at once
 
 It spares work, and nothing depends on it: of two that follow one journal for a while each sees that
-the other was faster, since the store moves a position only from where it is thought to be.
+the other was faster, since the store moves a position only from where it is thought to be. Who
+reads other topics than the daemon that said so last follows nothing.
 """
 
 import contextlib
@@ -19,11 +20,12 @@ EVERY = 2.5
 
 
 class Shares:
-    """`owner`: under which name the store knows this daemon."""
+    """`owner`: under which name the store knows this daemon; `scope`: what it reads."""
 
-    def __init__(self, store: Store, owner: str) -> None:
+    def __init__(self, store: Store, owner: str, scope: str) -> None:
         self._store = store
         self._owner = owner
+        self._scope = scope
         self._held: frozenset[str] = frozenset()
         self._renewed = -LEASE
 
@@ -38,7 +40,7 @@ class Shares:
         due = now - self._renewed >= LEASE / 2
         wanted = frozenset(journals) if due else frozenset(journals) - self._held
         if wanted:
-            self._held = self._store.lease_journals(self._owner, wanted, LEASE, now)
+            self._held = self._store.lease_journals(self._owner, wanted, LEASE, now, self._scope)
         if due:
             self._renewed = now
         return self._held

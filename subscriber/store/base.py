@@ -35,7 +35,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from hgext_zmqhooks.wire.values import Link
 
-from .errors import Conflict, Fork, StoreError
+from .errors import Conflict, Fork, OtherScope, StoreError
 from .reader import MAX_LIST, MIN_NODE, Reader
 from .values import (
     LOST_LIMIT,
@@ -82,6 +82,7 @@ __all__ = [
     "JournalRow",
     "Link",
     "NewDelivery",
+    "OtherScope",
     "Outcome",
     "Paused",
     "Reader",
@@ -124,7 +125,8 @@ class Store(Reader):
         """Keep what is read from now on; True where something else was read before.
 
         Then, and the first time, every journal begins anew at its position, if it has one: that
-        becomes its `origin`.
+        becomes its `origin`. Who reads by what was said before moves no position any more, lest it
+        pass over what is wanted now: see `accept` and `lease_journals`.
         """
 
     @abstractmethod
@@ -166,6 +168,7 @@ class Store(Reader):
           again; by another, Fork.
         - A record at or before `JournalRow.pruned` is a duplicate, whatever its digest, and a
           delivery that ends there is not made: what was forgotten must not act again.
+        - Where the batch has a `scope`, it must be what `follow` was told last, else OtherScope.
         - The journal's position must be `expected` (None also where the journal is not known),
           else Conflict. A batch that was accepted before may come again: all its records are
           duplicates, its `scanned` is the position, and nothing changes.
@@ -176,7 +179,7 @@ class Store(Reader):
         - `release` is done before the deliveries of the batch are made, and again what `release`
           promises.
         - A record that names a certificate neither in the batch nor stored: StoreError.
-        - Fork, Conflict and StoreError leave everything as it was.
+        - Fork, Conflict, OtherScope and StoreError leave everything as it was.
         """
 
     @abstractmethod
@@ -291,9 +294,16 @@ class Store(Reader):
 
     @abstractmethod
     def lease_journals(
-        self, instance: str, journals: Collection[str], lease: float, now: float
+        self,
+        instance: str,
+        journals: Collection[str],
+        lease: float,
+        now: float,
+        scope: str | None = None,
     ) -> frozenset[str]:
         """Take those that nobody else has until after `now`, until `now + lease`; all it has then.
+
+        With a `scope` that is not what `follow` was told last it gives up all, and gets none.
 
         So that of several instances one follows a journal. Safety never depends on it: `accept`
         compares the position before it moves it.

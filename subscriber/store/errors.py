@@ -37,6 +37,17 @@ class Conflict(StoreError):  # noqa: N818 - a verdict, read as a sentence
         self.position = position
 
 
+class OtherScope(StoreError):  # noqa: N818 - a verdict, read as a sentence
+    """Somebody else said since that something else is read; see `Store.follow`."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(
+            file,
+            "another daemon that shares it reads other topics since",
+            "give all daemons of a fleet the same rules",
+        )
+
+
 class Fork(StoreError):  # noqa: N818 - a verdict, read as a sentence
     """The same place in a journal holds other bytes than those stored: history was rewritten."""
 

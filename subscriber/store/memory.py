@@ -250,9 +250,17 @@ class MemoryStore(MemoryIntake, Store):
 
     @step
     def lease_journals(
-        self, instance: str, journals: Collection[str], lease: float, now: float
+        self,
+        instance: str,
+        journals: Collection[str],
+        lease: float,
+        now: float,
+        scope: str | None = None,
     ) -> frozenset[str]:
         """See Store."""
+        if not self._reads(scope):
+            self.yield_journals(instance)
+            return frozenset()
         for journal in journals:
             holder, until = self._followed.get(journal, (instance, now))
             if holder == instance or until <= now:

@@ -14,6 +14,7 @@ from .base import (
     Incoming,
     JournalRow,
     NewDelivery,
+    OtherScope,
     Standing,
     State,
     StoredEvent,
@@ -92,6 +93,8 @@ class MemoryIntake(MemoryLanes):
     @step
     def accept(self, batch: Batch) -> Accepted:
         """See Store."""
+        if not self._reads(batch.scope):
+            raise OtherScope(FILE)
         new = [record for record in batch.records if not self._known(record)]
         duplicates = len(batch.records) - len(new)
         row = self._journals.get(batch.journal)
@@ -121,6 +124,10 @@ class MemoryIntake(MemoryLanes):
             if item.latest or first == (item.number, item.id):
                 self._settle(item)
         return Accepted(len(new), duplicates)
+
+    def _reads(self, scope: str | None) -> bool:
+        """Whether who reads by it may go on."""
+        return scope is None or self._scope in {None, scope}
 
     def _known(self, record: Incoming) -> bool:
         if record.sequence <= self._pruned(record.journal):

@@ -29,6 +29,12 @@ step('note_heads', function(given)
   note(given.relay, given.heads, given.now)
 end)
 
+-- Whether who reads by a scope may go on.
+local function reads(scope)
+  local now = scope and call('HGET', key('store'), 'scope')
+  return not now or now == scope
+end
+
 step('follow', function(given)
   local before = call('HGET', key('store'), 'scope')
   if before == given.scope then
@@ -262,6 +268,9 @@ local function add(text, pruned)
 end
 
 step('accept', function(given, args)
+  if not reads(given.scope) then
+    return {'scope'}
+  end
   local row = row_of(given.journal)
   local new, fork = sift(given, args, row and row.pruned or 0)
   if fork then
@@ -296,7 +305,19 @@ end)
 
 -- Which instance follows a journal.
 
+local function yield(instance)
+  for _, journal in ipairs(call('HKEYS', key('followed'))) do
+    if get('followed', journal).instance == instance then
+      call('HDEL', key('followed'), journal)
+    end
+  end
+end
+
 relief('lease_journals', function(given)
+  if not reads(given.scope) then
+    yield(given.instance)
+    return {}
+  end
   for _, journal in ipairs(given.journals) do
     local now = get('followed', journal)
     if not now or now.instance == given.instance or now.till <= given.now then
@@ -313,10 +334,4 @@ relief('lease_journals', function(given)
   return mine
 end)
 
-relief('yield_journals', function(given)
-  for _, journal in ipairs(call('HKEYS', key('followed'))) do
-    if get('followed', journal).instance == given.instance then
-      call('HDEL', key('followed'), journal)
-    end
-  end
-end)
+relief('yield_journals', function(given) yield(given.instance) end)

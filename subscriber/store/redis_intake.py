@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from . import redis_forms as forms
-from .base import Accepted, Batch, Conflict, Decision, Fork, Standing, StoreError
+from .base import Accepted, Batch, Conflict, Decision, Fork, OtherScope, Standing, StoreError
 from .redis_reader import RedisReader
 
 MOST = 2**53 - 1
@@ -70,6 +70,7 @@ class RedisIntake(RedisReader):
             journal=batch.journal,
             repo=batch.repo,
             relay=batch.relay,
+            scope=batch.scope,
             scanned=batch.scanned,
             expected=batch.expected,
             origin=_capped(batch.origin),
@@ -88,6 +89,8 @@ class RedisIntake(RedisReader):
         if word == "fork":
             sequence, stored, received = (each.decode() for each in found)
             raise Fork(self._file, batch.journal, int(sequence), stored, received)
+        if word == "scope":
+            raise OtherScope(self._file)
         if word == "conflict":
             position = None if found[0] is None else int(found[0])
             raise Conflict(self._file, batch.journal, batch.expected, position)
@@ -97,7 +100,12 @@ class RedisIntake(RedisReader):
         return Accepted(found[0], len(batch.records) - found[0])
 
     def lease_journals(
-        self, instance: str, journals: Collection[str], lease: float, now: float
+        self,
+        instance: str,
+        journals: Collection[str],
+        lease: float,
+        now: float,
+        scope: str | None = None,
     ) -> frozenset[str]:
         """See Store."""
         found = self._do(
@@ -106,6 +114,7 @@ class RedisIntake(RedisReader):
             journals=sorted(journals),
             till=now + lease,
             now=now,
+            scope=scope,
         )
         return frozenset(journal.decode() for journal in found)
 

@@ -146,10 +146,18 @@ class SqliteStore(SqliteIntake, SqliteClaims, Store):
         return len(gone)
 
     def lease_journals(
-        self, instance: str, journals: Collection[str], lease: float, now: float
+        self,
+        instance: str,
+        journals: Collection[str],
+        lease: float,
+        now: float,
+        scope: str | None = None,
     ) -> frozenset[str]:
         """See Store."""
         with self._step(WRITE):
+            if not self._reads(scope):
+                self._run("yield_journals", instance=instance)
+                return frozenset()
             until = {"instance": instance, "until": now + lease, "now": now}
             self._run_many("follow_journal", ({"journal": name, **until} for name in journals))
             rows = self._run("followed", instance=instance, now=now)

@@ -14,6 +14,7 @@ from .base import (
     Fork,
     Incoming,
     NewDelivery,
+    OtherScope,
     Standing,
     StoreError,
 )
@@ -80,6 +81,8 @@ class SqliteIntake(SqliteLanes):
     def accept(self, batch: Batch) -> Accepted:
         """See Store."""
         with self._step(WRITE):
+            if not self._reads(batch.scope):
+                raise OtherScope(self._file)
             new = self._new(batch)
             duplicates = len(batch.records) - len(new)
             position = self._value("position", journal=batch.journal)
@@ -89,6 +92,10 @@ class SqliteIntake(SqliteLanes):
                 raise Conflict(self._file, batch.journal, batch.expected, position)
             self._take(batch, new)
             return Accepted(len(new), duplicates)
+
+    def _reads(self, scope: str | None) -> bool:
+        """Whether who reads by it may go on."""
+        return scope is None or self._value("scope") in {None, scope}
 
     def _digests(self, batch: Batch) -> dict[int, str]:
         """What the store has of these sequences."""

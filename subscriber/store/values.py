@@ -93,6 +93,7 @@ class Batch:
     heads of the branches that the records touched; `continues` says, by branch, which event of
     another journal the branch's first one here stands behind. `release` frees what is held of a
     branch up to a sequence. `origin`: behind which sequence reading began, where that is news.
+    `scope`: what `Store.follow` was told by who reads; None: not looked at.
     """
 
     relay: str
@@ -107,6 +108,7 @@ class Batch:
     continues: Mapping[str, Continued] = field(default_factory=dict)
     release: tuple[tuple[str, int], ...] = ()
     origin: int | None = None
+    scope: str | None = None
 
     def __post_init__(self) -> None:
         sequences = [record.sequence for record in self.records]

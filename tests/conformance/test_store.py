@@ -36,6 +36,7 @@ from subscriber.store.base import (
     Fork,
     Held,
     Link,
+    OtherScope,
     Paused,
     State,
     StoreError,
@@ -235,6 +236,24 @@ class TestScope:
         store = box.reopen(crash=True)
         assert store.follow("a") is False
         assert [row.origin for row in store.journals()] == [2]
+
+    def test_who_reads_by_another_one_moves_nothing_and_follows_nothing(self, box):
+        # Given two that share a store, the second of which reads something else now
+        store = box.store
+        store.follow("a")
+        assert store.accept(batch(1, None, records=[record(1)], scope="a")) == Accepted(1, 0)
+        assert store.lease_journals("one", [JOURNAL], 10.0, NOW, "a") == {JOURNAL}
+        store.follow("b")
+        # Then the first one passes nothing over, and lets the second one follow
+        with pytest.raises(OtherScope):
+            store.accept(batch(2, 1, scope="a"))
+        assert [row.scanned for row in store.journals()] == [1]
+        assert store.lease_journals("one", [JOURNAL], 10.0, NOW, "a") == frozenset()
+        store = box.reopen(crash=True)
+        assert store.lease_journals("two", [JOURNAL], 10.0, NOW, "b") == {JOURNAL}
+        assert store.accept(batch(2, 1, scope="b")) == Accepted(0, 0)
+        # And who does not say what he reads is not asked
+        assert store.accept(batch(3, 2)) == Accepted(0, 0)
 
     def test_a_batch_that_is_refused_moves_no_origin(self, store):
         store.accept(batch(3, None, origin=2))

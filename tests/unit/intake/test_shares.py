@@ -21,9 +21,9 @@ class Shared(MemoryStore):
         super().__init__()
         self.asked: list[tuple[str, frozenset[str]]] = []
 
-    def lease_journals(self, instance, journals, lease, now):
+    def lease_journals(self, instance, journals, lease, now, scope=None):
         self.asked.append((instance, frozenset(journals)))
-        return super().lease_journals(instance, journals, lease, now)
+        return super().lease_journals(instance, journals, lease, now, scope)
 
     def now(self) -> float:
         return self.moment
@@ -35,7 +35,7 @@ def store() -> Shared:
 
 
 def test_who_comes_first_has_it_as_long_as_he_looks(store: Shared) -> None:
-    one, two = Shares(store, "one"), Shares(store, "two")
+    one, two = Shares(store, "one", "a"), Shares(store, "two", "a")
     assert one.look({JOURNAL}) == {JOURNAL}
     assert two.look(BOTH) == {OTHER}
     for _ in range(10):
@@ -44,7 +44,7 @@ def test_who_comes_first_has_it_as_long_as_he_looks(store: Shared) -> None:
 
 
 def test_what_is_held_is_renewed_when_half_of_the_lease_is_over(store: Shared) -> None:
-    one, two = Shares(store, "one"), Shares(store, "two")
+    one, two = Shares(store, "one", "a"), Shares(store, "two", "a")
     one.look({JOURNAL})
     two.look(BOTH)
     store.asked.clear()
@@ -58,7 +58,7 @@ def test_what_is_held_is_renewed_when_half_of_the_lease_is_over(store: Shared) -
 
 
 def test_who_is_gone_loses_it_after_the_lease(store: Shared) -> None:
-    one, two = Shares(store, "one"), Shares(store, "two")
+    one, two = Shares(store, "one", "a"), Shares(store, "two", "a")
     one.look(BOTH)
     store.moment += LEASE - 0.1
     assert two.look(BOTH) == frozenset()
@@ -68,7 +68,7 @@ def test_who_is_gone_loses_it_after_the_lease(store: Shared) -> None:
 
 
 def test_who_leaves_frees_it_at_once(store: Shared) -> None:
-    one, two = Shares(store, "one"), Shares(store, "two")
+    one, two = Shares(store, "one", "a"), Shares(store, "two", "a")
     one.look(BOTH)
     one.release()
     assert two.look(BOTH) == BOTH
@@ -76,9 +76,9 @@ def test_who_leaves_frees_it_at_once(store: Shared) -> None:
 
 def test_nobody_else_follows_in_a_store_of_ones_own() -> None:
     store = MemoryStore()
-    assert Shares(store, "one").look(BOTH) == BOTH
-    assert Shares(store, "two").look(BOTH) == BOTH
-    Shares(store, "two").release()
+    assert Shares(store, "one", "a").look(BOTH) == BOTH
+    assert Shares(store, "two", "a").look(BOTH) == BOTH
+    Shares(store, "two", "a").release()
 
 
 class TestJournals:
@@ -130,3 +130,15 @@ def moved(store: Shared, journal: str, scanned: int) -> None:
     """Another instance has read on."""
     rows = {row.journal: row for row in store.journals()}
     store.accept(batch(scanned, rows[journal].scanned, journal=journal))
+
+
+def test_who_reads_by_what_was_said_before_follows_nothing(store):
+    store.follow("a")
+    one = Shares(store, "one", "a")
+    assert one.look(BOTH) == BOTH
+
+    store.follow("b")
+
+    # Looked at when the lease is renewed; what another session says of it, at once.
+    assert Shares(store, "one", "a").look(BOTH) == frozenset()
+    assert Shares(store, "two", "b").look(BOTH) == BOTH
