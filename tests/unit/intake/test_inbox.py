@@ -19,7 +19,7 @@ from subscriber.accept import Request, accept
 from subscriber.engine.rules import RuleSpec, compile_rule, deliveries
 from subscriber.intake.inbox import LIVE, Inbox, Tools
 from subscriber.intake.journals import Alarm, Journals
-from subscriber.store.base import Decision, State, Wanted
+from subscriber.store.base import Decision, OtherScope, State, Wanted
 
 SIGNER = certified("publisher")
 OLD = certified("old", nbf=NOW - 2 * DAY, exp=NOW - DAY)
@@ -54,6 +54,12 @@ class World:
     def restart(self) -> None:
         self.journals = Journals(self.store, "hg1", self.start)
         self.inbox = Inbox(self.tools, "hg1", self.journals)
+
+    def follow(self, text: str) -> None:
+        """Read these topics from now on."""
+        self.tools = replace(self.tools, patterns=(Pattern.parse(text),))
+        self.store.follow(self.tools.scope)
+        self.restart()
 
     def welcome(self, *infos: JournalInfo) -> list[Alarm]:
         return self.journals.welcome(infos, NOW)
@@ -716,18 +722,16 @@ def test_where_reading_began_stays_the_same(world: World, start) -> None:
 
 def test_a_branch_that_is_asked_for_again_goes_on_behind_what_was_not(world: World) -> None:
     journal = Journal(SIGNER)
-    world.store.follow("all")
+    world.follow("hg:**:**:")
     world.welcome(info(4))
     first, unasked, other = journal.record(), journal.record(), journal.record("other")
     world.inbox.take(batch([first], SIGNER))
     # Given that the patterns leave out `default` for a while
-    world.store.follow("other only")
-    world.restart()
+    world.follow("hg:**:other:")
     world.welcome(info(4))
     assert world.inbox.take(batch([other], SIGNER)) == 3
     # When they name it again
-    world.store.follow("all")
-    world.restart()
+    world.follow("hg:**:**:")
     world.welcome(info(4))
     # Then its next event is taken although it follows one that was not asked for, but only then
     journal_at = batch([journal.record()], SIGNER)
@@ -735,6 +739,20 @@ def test_a_branch_that_is_asked_for_again_goes_on_behind_what_was_not(world: Wor
     journal.record()
     assert world.inbox.take(batch([journal.record()], SIGNER)) is None
     assert unasked.sequence == 2
+
+
+def test_who_reads_by_older_rules_passes_nothing_over(world: World) -> None:
+    journal = Journal(SIGNER)
+    world.follow("hg:**:other:")
+    world.welcome(info(2))
+    # When another daemon of the store wants more
+    world.store.follow("what the other one reads")
+    # Then this one does not say that it has looked at what it did not ask for
+    journal.record()
+    with pytest.raises(OtherScope):
+        world.inbox.take(batch([journal.record("other")], SIGNER))
+    assert world.row().scanned in {None, 0}
+    assert world.notified == 0
 
 
 def test_what_was_pruned_excuses_nothing_that_was_read(world: World) -> None:
