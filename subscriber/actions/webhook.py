@@ -16,7 +16,7 @@ What an answer means:
     anything else          a failure, as is no answer; after Retry-After at the earliest
     301, 302, 307, 308     followed only with `redirects`, at most three times, with the same method
                            and body, and not to a private address without `private`, nor from https
-                           to http; credentials stay with the host that they are for
+                           to http; credentials and `headers` stay with the host that they are for
 
 Secrets and credentials are read from their files at each attempt, and stand in no log or receipt.
 """
@@ -47,7 +47,6 @@ MOST_REDIRECTS = 3
 MOST_WAIT = 86400.0
 """Seconds for which Retry-After is obeyed."""
 
-_PERSONAL = {"authorization", "cookie"}
 _FOLLOWED = {301, 302, 307, 308}
 _MARGIN = 1.0
 """Seconds between breaking off and the end of the lease, where it is not short."""
@@ -152,8 +151,13 @@ class Webhook:
             raise Refused(f"redirected from https to {there}, which is not followed")
         headers = request.headers
         if (here.scheme, here.host, here.port) != (there.scheme, there.host, there.port):
-            headers = tuple(each for each in headers if each[0] not in _PERSONAL)
+            headers = tuple(each for each in headers if each[0] not in self._personal())
         return replace(request, url=str(there), headers=headers, private=self.private)
+
+    def _personal(self) -> frozenset[str]:
+        """What is for the host of the URL alone: credentials, and what the operator added."""
+        own = {name.lower() for name, _ in self.headers} - {"content-type"}
+        return frozenset({"authorization", *own})
 
 
 class Refused(OSError):  # noqa: N818 - a finding, read as a sentence

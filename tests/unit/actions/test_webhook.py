@@ -673,10 +673,10 @@ class TestRedirects:
                 redirects=True,
                 private=True,
                 credentials=user,
-                headers={"Cookie": "a=b"},
+                headers={"Cookie": "a=b", "X-Gitlab-Token": "geheim"},
             )
 
-        personal = {"authorization", "cookie"}
+        personal = {"authorization", "cookie", "x-gitlab-token"}
         assert personal <= receiver.requests[0].headers.keys()
         assert not personal & other.requests[0].headers.keys()
 
