@@ -92,6 +92,16 @@ class Runner:
         """Act, then write the receipt; returns when that is on disk or is not ours to write."""
         with attempt.cancel:
             verdict = self._act(attempt)
+        try:
+            self._record(attempt, verdict)
+        except Exception as error:
+            # A defect of ours. What the action did must not be forgotten over how it is told: the
+            # attempt would count as lost, and run again. If this fails too, that is what happens.
+            log.exception("the result cannot be recorded as it is", extra=attempt.fields())
+            self._record(attempt, _plain(verdict, error))
+
+    def _record(self, attempt: Attempt, verdict: Verdict) -> None:
+        """Write the receipt, and try again as long as the store fails."""
         unwritten = Outage("receipt not written, trying again")
         while not self.closed.is_set():
             try:
@@ -164,6 +174,12 @@ class Runner:
 
     def _finish(self, attempt: Attempt, finish: Finish) -> bool:
         return self._store.finish(attempt.id, attempt.claim.fence, finish, self._store.now())
+
+
+def _plain(verdict: Verdict, error: Exception) -> Verdict:
+    """The same, told in our words only."""
+    reason = f"its result could not be recorded as it is ({type(error).__name__})"
+    return replace(verdict, reason=reason, output=b"", truncated=False)
 
 
 def _traceparent(lines: list[bytes]) -> str | None:

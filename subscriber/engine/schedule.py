@@ -151,13 +151,23 @@ def _dead(verdict: Verdict, why: str = "") -> Finish:
 
 
 def _outcome(verdict: Verdict, word: str, why: str = "") -> Outcome:
+    reason = f"{why}; {verdict.reason}" if why else verdict.reason
     return Outcome(
         started=verdict.started,
         ended=verdict.ended,
         verdict=word,
-        reason=f"{why}; {verdict.reason}" if why else verdict.reason,
+        reason=_storable(reason),
         exit_status=verdict.exit_status,
         signal=verdict.signal,
         output=verdict.output,
         truncated=verdict.truncated,
     )
+
+
+def _storable(text: str) -> str:
+    r"""As every store can keep it: no half of a character (a surrogate).
+
+    >>> _storable("no such file: caf\udce9 \u20ac") == "no such file: caf? \u20ac"
+    True
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")

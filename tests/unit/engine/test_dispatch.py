@@ -180,6 +180,42 @@ class TestVerdicts:
         assert "defect" in store.delivery("broken-9f-1").reason
         assert "the action is defective" in caplog.text
 
+    def test_half_a_character_in_a_reason_leaves_a_receipt(self, store, start):
+        # Given an action whose reason holds half a character
+        action = Recorder(lambda _j, _c: verdict(Kind.DEAD, "cannot open caf\udce9"))
+        fill(store, 1)
+        # When it ran
+        start(store, action)
+        wait_for(lambda: state(store) is State.DEAD)
+        # Then it ran once, and its receipt tells the rest
+        (receipt,) = store.receipts("build-9f-1")
+        assert (receipt.outcome.verdict, receipt.outcome.reason) == ("dead", "cannot open caf?")
+        assert action.jobs.qsize() == 1
+
+    def test_a_result_that_cannot_be_recorded_is_recorded_in_plain_words(
+        self, start, tmp_path, caplog
+    ):
+        class Picky(BOXES["memory"](tmp_path).store.__class__):
+            def finish(self, delivery_id, fence, finish, now):
+                if finish.outcome.output == b"odd":
+                    raise ValueError("a defect")
+                return super().finish(delivery_id, fence, finish, now)
+
+        # Given a store that fails, and not as stores do, at what the first action says
+        answers = {1: verdict(output=b"odd", exit_status=0), 2: verdict()}
+        store = Picky()
+        action = Recorder(lambda job, _c: answers[int(job.event_id.rpartition("/")[2])])
+        fill(store, 2)
+        # When both ran
+        start(store, action)
+        wait_for(done(store, 2))
+        # Then neither ran twice, the first has a receipt, and the log says why it is short
+        (receipt,) = store.receipts("build-9f-1")
+        assert (receipt.outcome.exit_status, receipt.outcome.output) == (0, b"")
+        assert "could not be recorded" in receipt.outcome.reason
+        assert "ValueError: a defect" in caplog.text
+        assert action.jobs.qsize() == 2
+
     def test_a_delivery_without_its_events_is_dead(self, store, start):
         action = Recorder()
         store.accept(batch(1, None, records=[record(1)], deliveries=[delivery(1, first=7, last=8)]))

@@ -54,6 +54,11 @@ def test_the_receipt_says_what_the_action_said():
     assert (outcome.output, outcome.truncated) == (b"ok", True)
 
 
+def test_a_reason_that_no_store_can_keep_is_mended():
+    finish = after(verdict(reason="cannot open caf\udce9 \N{EURO SIGN}"), retry=Retry(1))
+    assert finish.outcome.reason == "failed 1 time; cannot open caf? \N{EURO SIGN}"
+
+
 def test_dead_is_dead_at_once():
     finish = after(verdict(Kind.DEAD, "exit status 65"))
     assert (finish.state, finish.outcome.verdict) == (State.DEAD, "dead")
