@@ -40,9 +40,10 @@ class Attempt:
     """A claim that runs.
 
     `extended`: when its lease was last known to begin, by the boot clock, taken before the store
-    was asked. `doomed`: its lease is lost or about to be. `stopped`: it was broken off because the
-    daemon ends. `over`: its receipt is written; `lock` is held while that is done, so that nobody
-    takes the end of the lease for a loss of it. `unextended` says when the store fails.
+    was asked; `asked`: when it was last asked to extend it. `doomed`: its lease is lost or about to
+    be. `stopped`: it was broken off because the daemon ends. `over`: its receipt is written; `lock`
+    is held while that is done, so that nobody takes the end of the lease for a loss of it.
+    `unextended` says when the store fails.
     """
 
     claim: Claim
@@ -50,6 +51,7 @@ class Attempt:
     action: Action
     extended: float
     cancel: Cancel
+    asked: float = 0.0
     doomed: bool = False
     stopped: bool = False
     over: bool = False

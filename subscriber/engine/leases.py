@@ -53,16 +53,28 @@ class Leases:
             del self._running[attempt.id]
 
     def extend(self) -> bool:
-        """Extend the leases that need it; False if the store failed."""
+        """Extend the leases that need it; False if the store failed.
+
+        Its first failure is the last question: each may take as long as the time limit of a
+        client, and who asks has more to do. The attempts that it was asked for longest ago are
+        first, so that one at which it fails alone costs the others nothing.
+        """
         kept = True
-        for attempt in self.running():
-            with attempt.lock:
-                if not attempt.over and self._age(attempt) >= self.seconds * EXTEND:
-                    kept = self._extend_one(attempt) and kept
+        for attempt in sorted(self.running(), key=lambda attempt: attempt.asked):
+            if kept:
+                kept = self._keep(attempt)
+            else:
+                self._give_up(attempt)
         return kept
 
+    def _keep(self, attempt: Attempt) -> bool:
+        if self._age(attempt) < self.seconds * EXTEND:
+            return True
+        with attempt.lock:
+            return attempt.over or self._extend_one(attempt)
+
     def _extend_one(self, attempt: Attempt) -> bool:
-        asked = boot_clock()
+        attempt.asked = asked = boot_clock()
         fence, now = attempt.claim.fence, self._store.now()
         try:
             if self._store.extend(attempt.id, fence, self.seconds, now):
@@ -71,10 +83,14 @@ class Leases:
                 self.doom(attempt, "its lease was given to another")
         except StoreError as error:
             attempt.unextended.failed(error, attempt.fields(error=error))
-            if self._age(attempt) >= self.seconds * GIVE_UP:
-                self.doom(attempt, "its lease could not be extended")
+            self._give_up(attempt)
             return False
         return True
+
+    def _give_up(self, attempt: Attempt) -> None:
+        """Break it off, by the clock, if that is due; what is over already takes no harm."""
+        if not attempt.over and self._age(attempt) >= self.seconds * GIVE_UP:
+            self.doom(attempt, "its lease could not be extended")
 
     def _age(self, attempt: Attempt) -> float:
         return boot_clock() - attempt.extended
