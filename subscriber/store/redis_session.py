@@ -25,7 +25,7 @@ FORMAT = 1
 MEASURE_SECONDS = 60.0
 """After so long the server is asked for its time again."""
 MOST_SLEW = 0.05
-"""Seconds by which our clock follows the server's each time, unless the connection is new."""
+"""Seconds by which our clock follows the server's each time, unless it is another server."""
 
 _ABSENT = "Function not found"
 
@@ -62,8 +62,8 @@ def ticks() -> float:
 class Clock:
     """The server's unix seconds, carried on by a clock of ours that nobody can set.
 
-    The server may have its clock set: between two connects we follow it only slowly, so that no
-    lease ends by that.
+    The server may have its clock set: we follow it only slowly, so that no lease ends by that.
+    Another server, or the same one after a restart, is believed at once.
     """
 
     def __init__(self) -> None:
@@ -111,6 +111,7 @@ class Session:
         self._lock = threading.Lock()
         self._ready = self._closed = False
         self._identity: str | None = None
+        self._process: str | None = None
 
     def open(self) -> None:
         """Connect and look; StoreError if the store cannot be used."""
@@ -153,13 +154,16 @@ class Session:
             raise StoreError(self.file, *explain(error)) from error
 
     def _prepare(self) -> None:
-        """See what is there, after a connection was lost or before the first call."""
-        fresh = not self._ready
-        if fresh:
+        """See what is there, after an error or before the first call."""
+        process = self._process
+        if not self._ready:
             self._check(*self._look())
-        if fresh or self.clock.is_due:
-            self.clock.measure(self._client, fresh=fresh)
-        self._ready = True
+            process = str(self._client.info("server").get("run_id"))
+        other = process != self._process
+        if other or self.clock.is_due:
+            self.clock.measure(self._client, fresh=other)
+        # An error alone says nothing of the clock: only another process may have another time.
+        self._process, self._ready = process, True
 
     def _look(self) -> tuple[int, bytes | None, int]:
         found = self._hello()

@@ -307,7 +307,26 @@ class TestClock:
         store.journals()
         assert 0 <= store.now() - before < 30
 
-    def test_a_new_connection_begins_anew(self, server, store, monkeypatch):
+    def test_an_error_does_not_make_it_follow_a_clock_that_was_set(self, server, monkeypatch):
+        # Given two daemons, one of which runs a delivery, and a server whose clock was set
+        address = parse_address(server.url)
+        with RedisStore.open(address, "ci") as store, RedisStore.open(address, "ci") as other:
+            fill(store, 1)
+            (claimed,) = store.claim("x", 60.0, 1, store.now())
+            client = other._session._client
+            real = client.time
+            monkeypatch.setattr(client, "time", lambda: (real()[0] + 120, real()[1]))
+            # When the other one meets an error
+            with server.client() as admin:
+                admin.function_flush()
+            with pytest.raises(StoreError):
+                other.journals()
+            assert len(other.journals()) == 1
+            # Then it does not take the lease for over
+            assert other.claim("y", 60.0, 1, other.now()) == []
+            assert store.delivery(claimed.delivery.id).owner == "x"
+
+    def test_a_server_that_began_anew_is_believed(self, server, store, monkeypatch):
         before = store.now()
         monkeypatch.setattr(
             store._session.clock, "_ask", lambda _: (0.0, before + 3600 - redis_session.ticks())
