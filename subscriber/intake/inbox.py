@@ -173,6 +173,8 @@ class Inbox:
         self._tools.counters.add("duplicates", count=accepted.duplicates)
         self._say(made)
         self._say_continued(admitted)
+        if accepted.new < len(made.records):
+            self._say_too_late(made)
         if made.deliveries or made.release:
             self._tools.notify()
         return True
@@ -243,6 +245,23 @@ class Inbox:
                         removed=len(event.removed) or None,
                     ),
                 )
+
+    def _say_too_late(self, batch: Batch) -> None:
+        """What was left out, and comes when later events are forgotten already, may not act."""
+        rows = self._tools.store.journals()
+        pruned = max((row.pruned for row in rows if row.journal == batch.journal), default=0)
+        late = [record.sequence for record in batch.records if record.sequence <= pruned]
+        if late:
+            self.throttle.warning(
+                "too-late",
+                "events came too late and do nothing: later ones are forgotten already",
+                repo=batch.repo,
+                journal=batch.journal,
+                sequences=f"{late[0]}..{late[-1]}",
+                count=len(late),
+                pruned=pruned,
+                hint="do by hand what they would have run; a longer `keep` leaves more time",
+            )
 
     def _say_each(self, batch: Batch) -> None:
         for record in batch.records:

@@ -488,6 +488,31 @@ def test_a_forgotten_event_that_is_sent_again_does_nothing(world: World) -> None
     assert [item.last for item in world.deliveries()] == [3]
 
 
+def test_an_event_that_comes_when_later_ones_are_forgotten_is_warned_of(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given an event that the relay left out, and later ones that were forgotten since
+    world.tools = replace(
+        world.tools, patterns=tuple(Pattern.parse(f"hg:**:{name}:") for name in ("default", "b"))
+    )
+    world.restart()
+    journal = Journal(SIGNER)
+    first, late, last = (journal.record(name) for name in ("default", "b", "default"))
+    world.welcome(info(3))
+    assert world.inbox.take(batch([first, last], SIGNER)) == 3
+    forget(world)
+    made = world.counters.get("stored")
+    # When it comes after all
+    assert world.inbox.take(batch([late], SIGNER)) == 3
+    # Then it does nothing, and a warning says so
+    assert (world.deliveries(), world.counters.get("stored")) == ([], made)
+    (line,) = [each for each in caplog.records if "too late" in each.message]
+    about = line.fields
+    assert (line.levelno, about["repo"], about["journal"]) == (logging.WARNING, "app", ONE)
+    assert (about["sequences"], about["pruned"]) == ("2..2", 3)
+    assert "`keep`" in about["hint"]
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_journal_continues_one_whose_events_were_forgotten(world: World, restarted) -> None:
     _, following = continued(world, read=3)
