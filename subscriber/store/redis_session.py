@@ -27,6 +27,9 @@ MEASURE_SECONDS = 60.0
 MOST_SLEW = 0.05
 """Seconds by which our clock follows the server's each time, unless it is another server."""
 
+AGREES = 1.0
+"""Seconds by which two clocks that tell the same time may differ."""
+
 _ABSENT = "Function not found"
 
 
@@ -63,7 +66,8 @@ class Clock:
     """The server's unix seconds, carried on by a clock of ours that nobody can set.
 
     The server may have its clock set: we follow it only slowly, so that no lease ends by that.
-    Another server, or the same one after a restart, is believed at once.
+    Another server, or the same one after a restart, is believed at once, and so is one with which
+    the host's own clock agrees.
     """
 
     def __init__(self) -> None:
@@ -83,9 +87,18 @@ class Clock:
     def measure(self, client: redis.Redis, *, fresh: bool) -> None:
         """Ask the server, and believe the fastest of three answers."""
         _, offset = min(self._ask(client) for _ in range(3))
-        if self._offset is not None and not fresh:
+        if self._offset is not None and not fresh and not self._stood_still(offset):
             offset = self._offset + max(-MOST_SLEW, min(offset - self._offset, MOST_SLEW))
         self._offset, self._measured = offset, ticks()
+
+    def _stood_still(self, offset: float) -> bool:
+        """Whether it is ours that is wrong: the wall clock of this host agrees with the server.
+
+        A virtual machine that was paused goes on with ticks that stood still meanwhile.
+        """
+        assert self._offset is not None
+        wall = time.time() - ticks()
+        return abs(offset - self._offset) > AGREES and abs(offset - wall) < AGREES
 
     def _ask(self, client: redis.Redis) -> tuple[float, float]:
         before = ticks()

@@ -326,6 +326,15 @@ class TestClock:
             assert other.claim("y", 60.0, 1, other.now()) == []
             assert store.delivery(claimed.delivery.id).owner == "x"
 
+    def test_a_host_that_was_paused_follows_it_at_once(self, store, monkeypatch):
+        # Given ticks that stood still for ten minutes, and a wall clock that was set right since
+        real = redis_session.ticks
+        monkeypatch.setattr(redis_session, "ticks", lambda: real() - 600)
+        assert time.time() - store.now() > 500
+        monkeypatch.setattr(redis_session, "MEASURE_SECONDS", -1000.0)
+        store.journals()
+        assert abs(store.now() - time.time()) < 2
+
     def test_a_server_that_began_anew_is_believed(self, server, store, monkeypatch):
         before = store.now()
         monkeypatch.setattr(
