@@ -155,8 +155,12 @@ class TestTcp:
             place.client().follow()
             # When a publisher asks, then it is answered
             ours = self.curve(place, place.keys.publisher)
-            _ending, answer = Publisher().ask(tcp, journal, AMPLE, ours)
-            assert [row.name for row in answer.rows] == ["ci"]
+
+            def told():
+                _ending, answer = Publisher().ask(tcp, journal, AMPLE, ours)
+                return [row.name for row in answer.rows]
+
+            wait_for(lambda: told() == ["ci"], "the relay knows what is followed")
             # and the stranger, who hears the answer too, cannot read it
             assert listening.poll(AMPLE * 1000)
             heard = listening.recv()

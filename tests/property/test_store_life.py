@@ -57,6 +57,7 @@ class StoreLife(RuleBasedStateMachine):
         self.delays = {}  # id -> due
         self.lost = {}
         self.locks = {}  # id -> the lock that it holds
+        self.unreleased = {}  # deliveries of events that are held, also those that are final
         self.latest = set()
         self.paused = set()
         self.pruned = 0
@@ -98,6 +99,7 @@ class StoreLife(RuleBasedStateMachine):
                 if latest:
                     self.latest.add(items[-1].id)
                 if held:
+                    self.unreleased[items[-1].id] = (branch, self.sequence)
                     self.held[items[-1].id] = (branch, self.sequence)
                 self.shed((name, branch))
         self.sequence += skipped
@@ -138,11 +140,10 @@ class StoreLife(RuleBasedStateMachine):
     def release(self, data):
         branch, up_to = data.draw(st.sampled_from(sorted(self.held.values())))
         self.both(lambda store: store.release(JOURNAL, branch, up_to))
-        self.held = {
-            name: place
-            for name, place in self.held.items()
-            if place[0] != branch or place[1] > up_to
-        }
+        for names in (self.held, self.unreleased):
+            for name, place in list(names.items()):
+                if place[0] == branch and place[1] <= up_to:
+                    del names[name]
         for lane in self.lanes:
             self.shed(lane)
 
@@ -280,7 +281,7 @@ class StoreLife(RuleBasedStateMachine):
     def redeliver(self, data):
         names = data.draw(st.lists(st.sampled_from([*self.final, *self.delays]), max_size=3))
         changed = self.both(lambda store: store.redeliver(names, self.now))
-        expected = []
+        expected, places = [], set()
         for name in names:
             if name in self.delays:
                 self.delays[name] = self.now
@@ -290,10 +291,14 @@ class StoreLife(RuleBasedStateMachine):
                 place = (name.split("-")[0], self.both(lambda s, n=name: s.delivery(n)).branch)
                 self.lanes[place].append(name)
                 self.lanes[place].sort(key=self.number)
-                self.shed(place)
+                if name in self.unreleased:
+                    self.held[name] = self.unreleased[name]
             else:
                 continue
             expected.append(name)
+            places.add(self.lane_of(name))
+        for place in places:
+            self.shed(place)
         assert changed == expected
 
     def number(self, name):
@@ -375,6 +380,7 @@ class StoreLife(RuleBasedStateMachine):
         for branch in BRANCHES:
             self.both(lambda store, branch=branch: store.release(JOURNAL, branch, self.sequence))
         self.held.clear()
+        self.unreleased.clear()
         for lane in self.lanes:
             self.shed(lane)
         for name in list(self.paused):
