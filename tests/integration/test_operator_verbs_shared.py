@@ -103,11 +103,11 @@ def test_a_decision_is_seen_by_the_daemon_that_follows_the_journal(here: Site) -
     # Given a journal that is stopped, since another one has its name already
     (here.folder / "ok").touch()
     here.repo("app").commit(draft())
-    daemon = here.start()
-    here.wait_runs(1)
     other = Repo(here.hg, "zz/app2", here.keys.publisher)
     other.writer = Writer(Directory(other.store), "app")
     other.commit(draft())
+    daemon = here.start()
+    here.wait_runs(1)
     daemon.wait_line("journal stopped", "kind=unfit-journal")
     (stopped,) = [row for row in here.rows("status") if row.get("stopped")]
 
