@@ -1,6 +1,7 @@
 """The guides to what runs when, followed on a machine with a daemon that runs."""
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,3 +100,22 @@ def test_rules_are_changed_while_the_daemon_runs(machine: Machine) -> None:
     wait_for(lambda: len(machine.done(config(machine))) == 3)
     assert [row["rule"] for row in machine.done(config(machine))].count("tell") == 1
     assert "runs, process" in machine.run(look)
+
+
+def test_the_script_of_the_page_about_actions_runs_as_its_rule_says(machine: Machine) -> None:
+    page = (GUIDES / "write-an-action.md").read_text()
+    (rules,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    work = config(machine).parent / "work"
+    work.mkdir()
+    (work / "build.sh").write_text(script)
+    (work / "build.sh").chmod(0o755)
+    before, _, _ = config(machine).read_text().partition("rules:")
+    config(machine).write_text(before + rules)
+    taken_up(machine)
+
+    push(machine)
+
+    wait_for(lambda: len(machine.done(config(machine))) == 2)
+    *_, last = (machine.output(config(machine), row) for row in machine.done(config(machine)))
+    assert "1 changesets on default of team/app\n" in last
