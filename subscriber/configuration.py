@@ -20,6 +20,7 @@ from hgext_zmqhooks.service.errors import ServiceError
 from hgext_zmqhooks.service.life import ROOT, fields
 from hgext_zmqhooks.service.watch import Part
 from hgext_zmqhooks.wire.topics import Pattern
+from subscriber.actions.make import missing
 from subscriber.actions.place import Place
 from subscriber.compiled import Compiled, compiled
 from subscriber.credentials import is_deaf
@@ -91,6 +92,7 @@ class Configuration:
         self.in_force = wanted
         self._current.tools.counters.add("configuration", "taken-up")
         warn_of_deaf(wanted, self._current.tools.allowed)
+        warn_of_missing(wanted, self._place)
         return True
 
     def _read_by(self, work: Compiled) -> None:
@@ -136,6 +138,15 @@ def warn_of_deaf(settings: Settings, allowed: tuple[Pattern, ...]) -> None:
             may = " ".join(pattern.text for pattern in allowed)
             said = fields(rule=rule.name, topic=" ".join(many(rule.when.topic)), may_read=may)
             log.warning("a rule never runs: our certificate may not read it", extra=said)
+
+
+def warn_of_missing(settings: Settings, place: Place) -> None:
+    """Say which rules need something that is not there now: their first delivery is too late."""
+    for at, rule in enumerate(settings.rules):
+        for name, said in rule.actions().items():
+            for key, value, reason, hint in missing(f"rules[{at}].{name}", said, place):
+                told = fields(rule=rule.name, key=key, value=value, reason=reason, hint=hint)
+                log.warning("a rule needs what is not there", extra=told)
 
 
 def warn_of_gone(store: Reader, settings: Settings) -> None:

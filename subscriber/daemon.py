@@ -32,7 +32,7 @@ from hgext_zmqhooks.service.watch import Part, Watch
 from hgext_zmqhooks.wire.certificates import Certificate
 from subscriber.actions.place import Place
 from subscriber.compiled import Compiled, compiled
-from subscriber.configuration import Configuration, warn_of_deaf
+from subscriber.configuration import Configuration, warn_of_deaf, warn_of_missing
 from subscriber.control import Control, Rows
 from subscriber.credentials import (
     EXPIRED,
@@ -124,6 +124,7 @@ class Daemon:
             remotes.insert(0, self._start_relay(inside))
         self._warn(inside, credentials)
         here = place(settings, self._descriptors)
+        warn_of_missing(settings, here)
         work = compiled(settings, here)
         self._engine = engine = self._start_engine(store, work, host.owner)
         tools = Tools(

@@ -90,6 +90,20 @@ def test_every_part_takes_it_up_and_it_is_counted(here: Site, parts: Parts) -> N
     assert (parts.counted("taken-up"), parts.counted("refused")) == (1, 0)
 
 
+def test_a_rule_whose_command_is_not_there_is_taken_up_and_named(
+    here: Site, parts: Parts, caplog
+) -> None:
+    caplog.set_level(logging.WARNING, "zmqhooks.daemon")
+    here.configure(rules=[here.rule("build", exec=["./none.sh"])])
+
+    assert parts.load() is True
+
+    (said,) = [each.fields for each in caplog.records if "not there" in each.message]
+    assert (said["rule"], said["key"]) == ("build", "rules[0].exec[0]")
+    assert "none.sh does not exist" in said["reason"]
+    assert said["hint"]
+
+
 def test_sessions_go_on_where_only_the_number_of_workers_changed(here: Site, parts: Parts) -> None:
     tools = parts.current.tools
     here.configure(workers=3)
