@@ -35,6 +35,12 @@ relay:
 # Where a name seen for the first time begins: latest, earliest, or an age such as 24h.
 start: latest
 store: sqlite:/var/lib/zmqhooks/subscriber.db
+# One store for daemons on several hosts, on Redis or Valkey:
+# store: {url: "rediss://valkey.example.com:6379/0", credentials: ci.redis, ca: ca.pem}
+# Beside which path stands what belongs to this host alone; default: a SQLite store, else this file.
+# state: /var/lib/zmqhooks/ci
+# How long the work of a daemon that is gone stands still.
+# lease: 60s
 # Actions at once in this daemon.
 workers: 8
 # How long receipts and events of what is done stay in the store.
