@@ -340,6 +340,13 @@ UPDATE delivery SET
     ended = :ended
 WHERE number = :number;
 
+-- name: wait_anew
+UPDATE delivery SET due = :now + due
+    - (SELECT max(ended) FROM receipt WHERE receipt.delivery = delivery.number)
+WHERE state = 'retrying'
+    AND (SELECT max(ended) FROM receipt WHERE receipt.delivery = delivery.number) > :now
+RETURNING rule, order_key;
+
 -- name: end_as
 UPDATE delivery SET state = :state, reason = :reason, due = NULL, ended = :ended
 WHERE number = :number;

@@ -35,6 +35,15 @@ class SqliteStore(SqliteIntake, SqliteClaims, Store):
         self._clock = steady_clock()
         with self._step(WRITE):
             self._run("add_store", identity=uuid.uuid4().hex)
+            self._wait_anew(self._clock())
+
+    def _wait_anew(self, now: float) -> None:
+        """What waits since a time that has not come yet: the clock was set back while nobody ran.
+
+        It waits as long as it was told to, from now on, and not until the clock is there again.
+        """
+        for rule, order_key in self._run("wait_anew", now=now).fetchall():
+            self._settle(rule, order_key, now)
 
     @classmethod
     def open(cls, path: Path, lock: Lock | None = None) -> Self:

@@ -1,9 +1,10 @@
 """The clock of leases."""
 
 import time
+from dataclasses import replace
 
 import pytest
-from storekit import DONE, batch, delivery, record, retry
+from storekit import DONE, batch, delivery, outcome, record, retry
 
 from subscriber.store.clock import steady_clock
 from subscriber.store.memory import MemoryStore
@@ -47,3 +48,22 @@ def test_it_is_the_clock_of_a_store_of_this_host(monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert before <= store.now() < before + 20.0
     assert not store.shared
+
+
+def test_a_clock_that_was_set_back_while_nobody_ran_delays_nothing(monkeypatch, tmp_path):
+    # Given a delivery that waits ten seconds, by a clock that is a day ahead
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 86400.0)
+    with SqliteStore.open(tmp_path / "ci.db") as store:
+        store.accept(batch(1, None, records=[record(1)], deliveries=[delivery(1)]))
+        (claimed,) = store.claim("ci", 60.0, 1, store.now())
+        now = store.now()
+        again = replace(retry(now + 10.0), outcome=outcome("failed", started=now, ended=now))
+        assert store.finish(claimed.delivery.id, claimed.fence, again, now)
+    # When it is set right, and the store opened
+    monkeypatch.setattr(time, "time", real)
+    with SqliteStore.open(tmp_path / "ci.db") as store:
+        due = store.next_due()
+        # Then it waits ten seconds, and not a day
+        assert store.delivery(claimed.delivery.id).due == due
+        assert 8.0 < due - store.now() <= 10.0
