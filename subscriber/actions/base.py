@@ -8,11 +8,12 @@ import contextlib
 import errno
 import os
 import threading
-import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
+
+from hgext_zmqhooks.service.clock import boot_clock
 
 OUTPUT_LIMIT = 64 * 1024
 """Bytes of output kept in a receipt: the last ones, since errors stand at the end."""
@@ -23,12 +24,6 @@ SHORT_OF_RESOURCES = frozenset((errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.
 
 LEASE_OVER = "the lease ran out"
 """The reason of a verdict when an attempt ended because its lease was not extended."""
-
-
-def boot_clock() -> float:
-    """Seconds on the clock of leases: for all processes of this host, and on while it sleeps."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Darwin has no CLOCK_BOOTTIME
-    return time.clock_gettime(clock)
 
 
 class Kind(StrEnum):

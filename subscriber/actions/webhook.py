@@ -34,11 +34,12 @@ from datetime import UTC, datetime
 
 import httpx
 
+from hgext_zmqhooks.service.clock import boot_clock
 from hgext_zmqhooks.service.errors import ServiceError
 from hgext_zmqhooks.service.secretfile import SecretFileError, read_secret
 
 from . import signing
-from .base import LEASE_OVER, SHORT_OF_RESOURCES, Cancel, Job, Kind, Verdict, boot_clock
+from .base import LEASE_OVER, SHORT_OF_RESOURCES, Cancel, Job, Kind, Verdict
 from .exchange import Answer, Exchange, Request
 from .template import Template, Unfit, values
 

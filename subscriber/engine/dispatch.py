@@ -16,8 +16,9 @@ import random
 import threading
 from collections.abc import Mapping, Sequence
 
+from hgext_zmqhooks.service.clock import boot_clock
 from hgext_zmqhooks.service.life import ROOT, Stop, fields
-from subscriber.actions.base import Action, Cancel, Kind, Verdict, boot_clock
+from subscriber.actions.base import Action, Cancel, Kind, Verdict
 from subscriber.store.base import Claim, Finish, Outcome, State, Store, StoreError
 
 from . import schedule

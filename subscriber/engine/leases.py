@@ -9,8 +9,8 @@ stands still; the attempt knows that time too, and ends itself by it should nobo
 import logging
 import threading
 
+from hgext_zmqhooks.service.clock import boot_clock
 from hgext_zmqhooks.service.life import ROOT
-from subscriber.actions.base import boot_clock
 from subscriber.store.base import Store, StoreError
 
 from .attempt import Attempt

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import redis
 
+from hgext_zmqhooks.service.clock import boot_clock as ticks
 from hgext_zmqhooks.service.redis_client import TIMEOUT, RedisAddress, connect, explain
 
 from . import redis_forms as forms
@@ -55,11 +56,6 @@ def key_prefix(name: str) -> str:
     '{zmqhooks:ci}'
     """
     return f"{{zmqhooks:{name}}}"
-
-
-def ticks() -> float:
-    """Seconds that only go on, also while the machine sleeps where the system can tell that."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Clock:

@@ -2,7 +2,8 @@
 
 import select
 
-from subscriber.actions.base import Cancel, boot_clock
+from hgext_zmqhooks.service.clock import boot_clock
+from subscriber.actions.base import Cancel
 
 
 def readable(cancel: Cancel) -> bool:

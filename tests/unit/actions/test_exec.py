@@ -13,7 +13,8 @@ import pytest
 from actionskit import job, run
 from support.waiting import wait_for
 
-from subscriber.actions.base import LEASE_OVER, OUTPUT_LIMIT, Cancel, Kind, Verdict, boot_clock
+from hgext_zmqhooks.service.clock import boot_clock
+from subscriber.actions.base import LEASE_OVER, OUTPUT_LIMIT, Cancel, Kind, Verdict
 from subscriber.actions.environment import environment
 from subscriber.actions.exec import Exec
 from subscriber.actions.outcome import Outcome, judge
@@ -289,7 +290,8 @@ def test_nothing_outlives_a_killed_daemon_and_its_successor_waits_for_that(tmp_p
 LEASED = """
 import sys
 from pathlib import Path
-from subscriber.actions.base import Cancel, boot_clock
+from hgext_zmqhooks.service.clock import boot_clock
+from subscriber.actions.base import Cancel
 from subscriber.actions.exec import Exec
 from actionskit import job
 action = Exec(("/bin/sh", "-c", sys.argv[1]), sys.argv[2], grace=0.5)

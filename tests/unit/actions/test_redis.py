@@ -14,9 +14,10 @@ from signing import changeset, node
 from support.valkey import Server
 from support.waiting import wait_for
 
+from hgext_zmqhooks.service.clock import boot_clock
 from hgext_zmqhooks.wire import events
 from hgext_zmqhooks.wire.values import Heads, Link, Move, Summary, Transaction
-from subscriber.actions.base import LEASE_OVER, Cancel, Job, Kind, Verdict, boot_clock
+from subscriber.actions.base import LEASE_OVER, Cancel, Job, Kind, Verdict
 from subscriber.actions.make import described, make, missing, refused
 from subscriber.actions.place import Place
 from subscriber.actions.redis import Redis

@@ -20,9 +20,10 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from support.receiver import Authority, Receiver
 from support.waiting import wait_for
 
+from hgext_zmqhooks.service.clock import boot_clock
 from hgext_zmqhooks.wire import events
 from subscriber.actions import exchange, webhook
-from subscriber.actions.base import LEASE_OVER, OUTPUT_LIMIT, Cancel, Job, Kind, Verdict, boot_clock
+from subscriber.actions.base import LEASE_OVER, OUTPUT_LIMIT, Cancel, Job, Kind, Verdict
 from subscriber.actions.make import described, make, missing, refused
 from subscriber.actions.place import Place
 from subscriber.actions.webhook_settings import PRESETS, WebhookSettings, wrong_webhook

@@ -6,7 +6,8 @@ import pytest
 from enginekit import Recorder, spec
 from storekit import batch, delivery, record
 
-from subscriber.actions.base import Cancel, boot_clock
+from hgext_zmqhooks.service.clock import boot_clock
+from subscriber.actions.base import Cancel
 from subscriber.engine.attempt import Attempt
 from subscriber.engine.leases import EXTEND, GIVE_UP, Leases
 from subscriber.store.base import StoreError

@@ -9,8 +9,9 @@ from enginekit import DEADLINE, FAILED, Engine, Feed, Gate, Recorder, done, spec
 from storekit import BOXES
 from support.waiting import wait_for
 
+from hgext_zmqhooks.service.clock import boot_clock
 from subscriber.actions import base
-from subscriber.actions.base import Kind, boot_clock
+from subscriber.actions.base import Kind
 from subscriber.engine import dispatch, leases
 from subscriber.engine.schedule import Retry
 from subscriber.store.base import Paused, State, StoreError, Wanted
